@@ -1,0 +1,59 @@
+"""Base of all component configurations, and the run options that are no part of any of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from storerec.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen, strict configuration: unknown fields are errors, and equal settings compare and hash equal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def parse(cls, values: object, *, source: str = "configuration") -> Self:
+        """Validate ``values``; on failure raise :class:`ConfigError` that names ``source``, the field and the fault."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or '(top level)'}: {e['msg']}" for e in error.errors()
+            )
+            raise ConfigError(f"{source}: {faults}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a JSON file; raises :class:`ConfigError` when it is missing, is not JSON or has bad fields."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid JSON ({error})") from None
+        return cls.parse(values, source=str(path))
+
+
+class RunOptions(Config):
+    """Where and how a run computes; never what it computes. Kept apart from component configurations."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device; auto takes a GPU when there is one."""
+
+    seed: int = 0
+    """Seed of all random choices: initial weights, sampling order, k-means, splits, bootstrap."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Arithmetic of training; auto takes bfloat16 only where the processor multiplies it natively."""
+
+    inference_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
+    """Arithmetic of encoding and searching. float32 by default, so that published codes and lists do not depend
+    on the processor."""
+
+    progress: bool = True
+    """Show progress bars with rates and remaining time."""

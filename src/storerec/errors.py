@@ -1,0 +1,53 @@
+"""The exception tree: every error a user can cause is a ``StorerecError`` whose text names the place and the fix."""
+
+
+class StorerecError(Exception):
+    """Base of all errors raised on purpose by storerec; the command line prints it as one line, without traceback."""
+
+
+class ConfigError(StorerecError):
+    """A configuration file, field or command-line value is not usable."""
+
+
+class DataError(StorerecError):
+    """Input data is not usable: a table, file, row or field."""
+
+
+class RowError(DataError):
+    """One row of an input file is bad; carries where.
+
+    Attributes
+    ----------
+    file: path of the file as given.
+    line: 1-based line (or row, for binary tables) in the file.
+    field: the column or JSON key at fault, if one is.
+    """
+
+    def __init__(self, reason: str, *, file: str, line: int, field: str | None = None) -> None:
+        where = f"{file}, line {line}" + (f", field '{field}'" if field else "")
+        super().__init__(f"{where}: {reason}")
+        self.file, self.line, self.field, self.reason = file, line, field, reason
+
+
+class FetchError(StorerecError):
+    """A pinned artefact could not be fetched from the package registry, or its hash differs."""
+
+
+class BackboneError(StorerecError):
+    """A language model could not be loaded or cannot serve as backbone."""
+
+
+class TrainingError(StorerecError):
+    """Training cannot start or go on, for instance because a run folder belongs to another configuration."""
+
+
+class BundleError(StorerecError):
+    """A saved bundle is incomplete, altered or of an unknown format; the text names the file."""
+
+
+class MissingExtraError(StorerecError, ImportError):
+    """An optional dependency is not installed; the text names the extra that brings it."""
+
+
+class StorerecWarning(UserWarning):
+    """Base of the warnings storerec gives: the result is valid, but something was reduced, dropped or filled in."""
