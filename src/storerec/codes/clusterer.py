@@ -1,0 +1,265 @@
+"""Dense tokens to codes: PCA and k-means, separately for each token position (METHOD.md section 2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from storerec.config import Config
+from storerec.errors import DataError, StorerecWarning
+
+Floats = NDArray[np.float64]
+
+_CHUNK_VALUES = 1 << 23
+"""Float64 values of one working array (64 MiB); bounds memory whatever the number of items."""
+
+
+class ClustererConfig(Config):
+    """How dense tokens become codes; the defaults are the paper's."""
+
+    clusters: int = Field(256, ge=1, le=65536)
+    """Codes per position (k). Reduced, with a warning, where a position has fewer distinct vectors."""
+
+    dims: int = Field(32, ge=1)
+    """Dimensions kept by the PCA before k-means; at most items - 1 and the vector width are used."""
+
+    n_init: int = Field(3, ge=1)
+    """k-means++ starts per position; the one with the smallest inertia is kept."""
+
+    max_iter: int = Field(100, ge=1)
+    """Lloyd iterations per start."""
+
+    sample: int = Field(100_000, ge=2)
+    """Most items used to fit; larger catalogues are sampled evenly at random. All items are then assigned."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Position:
+    """The fitted parts of one position: mean (D,), components (d, D), centres (k, d), all float64."""
+
+    mean: Floats
+    components: Floats
+    centres: Floats
+
+    def distances(self, vectors: np.ndarray) -> Floats:
+        """Squared distances (rows, k) of raw vectors (rows, D) to the centres."""
+        # float64 throughout: the order of sums changes with the chunk's size, and at float32 that could flip
+        # the nearest centre of an item near a border, so that a published code would depend on the batch.
+        low = (vectors.astype(np.float64) - self.mean) @ self.components.T
+        squares = (low**2).sum(axis=1)[:, None] + (self.centres**2).sum(axis=1)[None, :]
+        return np.maximum(squares - 2.0 * (low @ self.centres.T), 0.0)
+
+
+class Clusterer:
+    """Fitted PCA and k-means of every position; turns dense tokens into codes.
+
+    Make one with :meth:`fit` or :meth:`from_arrays`. Assignment of a vector depends on that vector alone, not
+    on the others in the call.
+    """
+
+    def __init__(self, positions: tuple[_Position, ...]) -> None:
+        self._positions = positions
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of codes of each position; may differ between positions."""
+        return tuple(len(p.centres) for p in self._positions)
+
+    @property
+    def width(self) -> int:
+        """Width D of the vectors it was fitted on."""
+        return int(self._positions[0].components.shape[1])
+
+    @classmethod
+    def fit(cls, vectors: np.ndarray, config: ClustererConfig, seed: int) -> Self:
+        """Fit PCA and k-means per position (scikit-learn's ``PCA`` and ``KMeans``).
+
+        Parameters
+        ----------
+        vectors
+            (n, v, D) real, the token block's outputs of all items; n >= 1.
+        config
+            sizes and effort.
+        seed
+            decides the sample and the starts; same input and seed give the same centres.
+
+        Raises
+        ------
+        DataError: wrong shape, or a value that is not finite (names the first item row).
+
+        Warns
+        -----
+        StorerecWarning: a position has fewer distinct vectors than ``config.clusters``; it gets fewer codes.
+        """
+        _check(vectors, None, None)
+        rng = np.random.default_rng(seed)
+        n = len(vectors)
+        rows = np.arange(n) if n <= config.sample else np.sort(rng.choice(n, config.sample, replace=False))
+        seeds = [int(rng.integers(2**31 - 1)) for _ in range(vectors.shape[1])]
+        return cls(
+            tuple(
+                _fit_position(vectors[rows, position], config, seeds[position], position)
+                for position in range(vectors.shape[1])
+            )
+        )
+
+    def assign(self, vectors: np.ndarray) -> NDArray[np.int32]:
+        """Nearest code of every position.
+
+        Takes vectors (n, v, D), gives codes (n, v) int32; works in chunks of bounded memory. Ties go to the
+        smaller code. Raises :class:`DataError` for another shape or values that are not finite.
+        """
+        _check(vectors, len(self._positions), self.width)
+        codes = np.empty(vectors.shape[:2], dtype=np.int32)
+        for part in self._chunks(len(vectors)):
+            for position, fitted in enumerate(self._positions):
+                codes[part, position] = fitted.distances(vectors[part, position]).argmin(axis=1)
+        return codes
+
+    def distances(self, vectors: np.ndarray) -> NDArray[np.float32]:
+        """Squared distances in PCA space to all centres.
+
+        Takes vectors (n, v, D), gives (n, v, k) float32 with k the largest of ``sizes``; a position with
+        fewer codes is filled up with infinity. Raises like :meth:`assign`.
+        """
+        _check(vectors, len(self._positions), self.width)
+        out = np.full((*vectors.shape[:2], max(self.sizes)), np.inf, dtype=np.float32)
+        for part in self._chunks(len(vectors)):
+            for position, fitted in enumerate(self._positions):
+                out[part, position, : len(fitted.centres)] = fitted.distances(vectors[part, position])
+        return out
+
+    def cluster_means(self, vectors: np.ndarray, codes: np.ndarray) -> list[NDArray[np.float32]]:
+        """Mean raw vector of each code, for starting code embeddings (METHOD.md section 3).
+
+        Takes vectors (n, v, D) and their codes (n, v); gives per position a (k_i, D) float32 array. A code
+        that no item has gets its centre mapped back from PCA space. Raises :class:`DataError` for wrong
+        shapes or codes.
+        """
+        _check(vectors, len(self._positions), self.width)
+        if codes.shape != vectors.shape[:2]:
+            raise DataError(f"codes have shape {codes.shape}, expected {vectors.shape[:2]}")
+        means = []
+        for position, fitted in enumerate(self._positions):
+            column = codes[:, position]
+            if column.min() < 0 or column.max() >= len(fitted.centres):
+                raise DataError(f"position {position}: codes outside 0..{len(fitted.centres) - 1}")
+            sums = np.zeros((len(fitted.centres), self.width))
+            for part in self._chunks(len(vectors)):
+                order = np.argsort(column[part], kind="stable")
+                used, starts = np.unique(column[part][order], return_index=True)
+                chunk = vectors[part, position][order].astype(np.float64)
+                sums[used] += np.add.reduceat(chunk, starts, axis=0)
+            counts = np.bincount(column, minlength=len(fitted.centres))[:, None]
+            back = fitted.mean + fitted.centres @ fitted.components
+            means.append(np.where(counts > 0, sums / np.maximum(counts, 1), back).astype(np.float32))
+        return means
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All state as float64 arrays ``mean.i``, ``components.i``, ``centres.i``, for saving."""
+        return {
+            f"{name}.{i}": getattr(p, name)
+            for i, p in enumerate(self._positions)
+            for name in ("mean", "components", "centres")
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when arrays lack or do not fit."""
+        positions: list[_Position] = []
+        while f"mean.{len(positions)}" in arrays:
+            i = len(positions)
+            try:
+                mean, components, centres = (
+                    arrays[f"{name}.{i}"] for name in ("mean", "components", "centres")
+                )
+            except KeyError as missing:
+                raise DataError(f"clusterer state lacks the array {missing}") from None
+            if components.shape != (centres.shape[1], len(mean)):
+                raise DataError(f"clusterer state, position {i}: shapes do not fit together")
+            positions.append(_Position(mean, components, centres))
+        if not positions:
+            raise DataError("clusterer state holds no position (no array 'mean.0')")
+        return cls(tuple(positions))
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        rows = max(1, _CHUNK_VALUES // max(self.width, *self.sizes))
+        return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+
+
+def _check(vectors: np.ndarray, v: int | None, width: int | None) -> None:
+    if vectors.ndim != 3 or 0 in vectors.shape or not np.issubdtype(vectors.dtype, np.floating):
+        raise DataError(
+            f"dense tokens must be floats (items, positions, width), got {vectors.shape} {vectors.dtype}"
+        )
+    if (v is not None and vectors.shape[1] != v) or (width is not None and vectors.shape[2] != width):
+        raise DataError(
+            f"dense tokens have shape {vectors.shape}, the clusterer expects (items, {v}, {width})"
+        )
+    step = max(1, _CHUNK_VALUES // (vectors.shape[1] * vectors.shape[2]))
+    for start in range(0, len(vectors), step):
+        good = np.isfinite(vectors[start : start + step]).all(axis=(1, 2))
+        if not good.all():
+            row = start + int(np.argmin(good))
+            raise DataError(
+                f"item row {row}: its dense tokens hold a value that is not finite (NaN or infinity)"
+            )
+
+
+def _distinct(x: np.ndarray, enough: int) -> int:
+    """Number of distinct rows of x, counted no further than ``enough``."""
+    # An exact integer hash of the bits: comparing after a matrix product would tell equal rows apart by
+    # rounding.
+    bits = np.random.default_rng(0).integers(1, 2**63, size=x.shape[1], dtype=np.uint64) | np.uint64(1)
+    seen: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+    step = max(enough, 1024)
+    for start in range(0, len(x), step):
+        # + 0.0 turns -0.0 into 0.0, which is the same value with other bits
+        words = np.ascontiguousarray(x[start : start + step].astype(np.float64) + 0.0).view(np.uint64)
+        mixed = words ^ (words >> np.uint64(29))
+        seen = np.union1d(seen, (mixed * bits).sum(axis=1, dtype=np.uint64))
+        if len(seen) >= enough:
+            return enough
+    return len(seen)
+
+
+def _fit_position(x: np.ndarray, config: ClustererConfig, seed: int, position: int) -> _Position:
+    """PCA and k-means of one position's vectors (n, D)."""
+    x = x.astype(np.float32 if x.dtype == np.float16 else x.dtype, copy=False)
+    dims = max(1, min(config.dims, len(x) - 1, x.shape[1]))
+    if len(x) == 1:
+        mean, components = x[0].astype(np.float64), np.eye(1, x.shape[1])
+    else:
+        with np.errstate(
+            invalid="ignore", divide="ignore"
+        ):  # equal vectors: the variance ratio is 0/0, unused
+            pca = PCA(n_components=dims, random_state=seed).fit(x)
+        mean, components = pca.mean_.astype(np.float64), pca.components_.astype(np.float64)
+    low = (x - mean) @ components.T  # float64 by the mean's type
+    clusters = _distinct(x, config.clusters)
+    kmeans = KMeans(clusters, n_init=config.n_init, max_iter=config.max_iter, random_state=seed)
+    # One thread: with more, scikit-learn adds partial sums in the order threads finish, which is no fixed
+    # order.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(low)
+    fitted = _Position(mean, components, kmeans.cluster_centers_)
+    used = np.unique(fitted.distances(x).argmin(axis=1))
+    if len(used) < config.clusters:
+        warnings.warn(
+            f"position {position}: {config.clusters} codes asked for, but its {len(x)} vectors fill only "
+            f"{len(used)}; this position gets {len(used)} codes",
+            StorerecWarning,
+            stacklevel=3,
+        )
+    return _Position(mean, components, np.ascontiguousarray(fitted.centres[used]))

@@ -1,0 +1,235 @@
+"""The code table: every item's code tuple, and the items of every tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from storerec.codes.collisions import POLICIES, Policy, append_number, group_rows, reassign
+from storerec.codes.report import CodeReport
+from storerec.config import Config
+from storerec.errors import DataError
+
+
+class CodeTableConfig(Config):
+    """How a code table treats items that share a tuple."""
+
+    policy: Policy = "bucket"
+    """bucket: a tuple may lead to several items, told apart by their training counts; extra: append a
+    position that numbers them; reassign: move items to the nearest free tuple."""
+
+    smoothing: float = Field(1.0, gt=0)
+    """Added to each item's training count before taking its share of its tuple."""
+
+
+@dataclass(frozen=True, eq=False)
+class CodeTable:
+    """Code tuples of n items (L codes each) and the way back; immutable.
+
+    Make one with :meth:`build`, :meth:`extend` or :meth:`from_arrays`. Items are rows 0..n-1; tuples are
+    numbered 0..t-1 in lexicographic order.
+
+    Attributes
+    ----------
+    codes: (n, L) int32, under policy ``extra`` with the appended position.
+    sizes: (L,) int64, codes per position.
+    policy: collision policy, ``bucket``, ``extra`` or ``reassign``.
+    counts: (n,) float64, training counts behind the shares.
+    smoothing: added to each count.
+    """
+
+    codes: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    policy: Policy
+    counts: NDArray[np.float64]
+    smoothing: float
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.codes)
+
+    @classmethod
+    def build(
+        cls,
+        codes: np.ndarray,
+        sizes: np.ndarray | tuple[int, ...],
+        *,
+        policy: Policy = "bucket",
+        distances: np.ndarray | None = None,
+        counts: np.ndarray | None = None,
+        smoothing: float = 1.0,
+    ) -> Self:
+        """Build the table from clusterer codes and settle collisions.
+
+        Parameters
+        ----------
+        codes
+            (n, v) int, n >= 1, each within 0..size-1 of its position.
+        sizes
+            (v,) codes per position.
+        policy
+            what to do with items of the same tuple.
+        distances
+            (n, v, k) squared distances to all centroids; needed by ``reassign`` only.
+        counts
+            (n,) training counts, >= 0; None means zero for all, so items of a tuple share it evenly.
+        smoothing
+            added to each count, > 0.
+
+        Raises
+        ------
+        DataError: wrong shapes or values, or more items than possible tuples under ``reassign``.
+        """
+        if policy not in POLICIES:
+            raise DataError(f"unknown collision policy {policy!r}; one of {', '.join(POLICIES)}")
+        if not (np.isfinite(smoothing) and smoothing > 0):
+            raise DataError(f"smoothing must be a number above 0, got {smoothing}")
+        base_sizes = np.asarray(sizes, dtype=np.int64)
+        base = _checked_codes(codes, base_sizes)
+        if len(base) == 0:
+            raise DataError("a code table needs at least one item")
+        if policy == "extra":
+            base = append_number(base)
+            base_sizes = np.append(base_sizes, int(base[:, -1].max()) + 1)
+        elif policy == "reassign":
+            base = reassign(base, base_sizes, distances)
+        return cls(base, base_sizes, policy, _checked_counts(counts, len(base)), float(smoothing))
+
+    def extend(
+        self, codes: np.ndarray, distances: np.ndarray | None = None, counts: np.ndarray | None = None
+    ) -> CodeTable:
+        """A new table with items appended; all existing items keep their codes, whatever the policy.
+
+        Parameters
+        ----------
+        codes
+            (m, v) clusterer codes of the new items (v without the position that ``extra`` appended).
+        distances
+            (m, v, k) their squared distances; needed by ``reassign`` only.
+        counts
+            (m,) their training counts; None means zero.
+
+        Returns
+        -------
+        Table of n + m items. Under ``extra`` the last position's size may grow; under ``bucket`` the shares
+        of items whose tuple gained items fall.
+
+        Raises
+        ------
+        DataError: as :meth:`build`.
+        """
+        extra = self.policy == "extra"
+        new = _checked_codes(codes, self.sizes[:-1] if extra else self.sizes)
+        sizes = self.sizes
+        if extra:
+            new = append_number(new, self.codes)
+            sizes = np.append(sizes[:-1], max(int(sizes[-1]), int(new[:, -1].max(initial=0)) + 1))
+        elif self.policy == "reassign":
+            new = reassign(new, sizes, distances, self.codes)
+        counts_all = np.concatenate([self.counts, _checked_counts(counts, len(new))])
+        return CodeTable(np.concatenate([self.codes, new]), sizes, self.policy, counts_all, self.smoothing)
+
+    @cached_property
+    def _grouped(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return group_rows(self.codes)
+
+    @property
+    def tuples(self) -> NDArray[np.int32]:
+        """Distinct code tuples (t, L), lexicographically sorted."""
+        return self._grouped[0]
+
+    @property
+    def tuple_of(self) -> NDArray[np.int32]:
+        """Number of each item's tuple, (n,)."""
+        return self._grouped[1]
+
+    @cached_property
+    def bucket_starts(self) -> NDArray[np.int64]:
+        """Borders (t + 1,) of the tuples' ranges in :attr:`bucket_items`."""
+        ends = np.cumsum(np.bincount(self.tuple_of, minlength=len(self.tuples)))
+        return np.concatenate([[0], ends]).astype(np.int64)
+
+    @cached_property
+    def bucket_items(self) -> NDArray[np.int32]:
+        """Item rows (n,) by tuple, then row: tuple t's are bucket_starts[t]..bucket_starts[t+1]-1."""
+        return np.argsort(self.tuple_of, kind="stable").astype(np.int32)
+
+    @cached_property
+    def shares(self) -> NDArray[np.float32]:
+        """Log of each item's share in its tuple, (n,), <= 0: log((count + s) / (sum of count + s))."""
+        weights = self.counts + self.smoothing
+        totals = np.bincount(self.tuple_of, weights=weights)
+        return (np.log(weights) - np.log(totals[self.tuple_of])).astype(np.float32)
+
+    def bucket(self, tuple_row: int) -> NDArray[np.int32]:
+        """Item rows of one tuple, ascending."""
+        return self.bucket_items[self.bucket_starts[tuple_row] : self.bucket_starts[tuple_row + 1]]
+
+    def report(self) -> CodeReport:
+        """Utilisation and collisions of this table."""
+        return CodeReport.from_codes(self.codes, self.sizes, np.diff(self.bucket_starts), self.policy)
+
+    def hamming_neighbours(self, row: int, count: int) -> NDArray[np.int32]:
+        """The ``count`` items that differ from item ``row`` in the fewest code positions.
+
+        Gives at most n - 1 rows, int32, without ``row`` itself; ties by row. Raises :class:`DataError` for a
+        row outside the table.
+        """
+        if not 0 <= row < len(self):
+            raise DataError(f"item row {row} is outside the code table of {len(self)} items")
+        differing = (self.codes != self.codes[row]).sum(axis=1)
+        differing[row] = self.codes.shape[1] + 1
+        return np.argsort(differing, kind="stable")[: max(0, min(count, len(self) - 1))].astype(np.int32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """State for saving: codes, sizes, counts, smoothing (1,) and policy (UTF-8); the rest follows."""
+        return {
+            "codes": self.codes,
+            "sizes": self.sizes,
+            "counts": self.counts,
+            "smoothing": np.array([self.smoothing]),
+            "policy": np.frombuffer(self.policy.encode(), dtype=np.uint8).copy(),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks or is not valid."""
+        try:
+            codes, sizes, counts, smoothing, policy = (
+                arrays[name] for name in ("codes", "sizes", "counts", "smoothing", "policy")
+            )
+        except KeyError as missing:
+            raise DataError(f"code table state lacks the array {missing}") from None
+        name = policy.tobytes().decode(errors="replace")
+        if name not in POLICIES:
+            raise DataError(f"code table state has the unknown collision policy {name!r}")
+        codes = _checked_codes(codes, sizes)
+        return cls(codes, sizes, cast(Policy, name), _checked_counts(counts, len(codes)), float(smoothing[0]))
+
+
+def _checked_codes(codes: np.ndarray, sizes: np.ndarray) -> NDArray[np.int32]:
+    if codes.ndim != 2 or codes.shape[1] == 0 or not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(f"codes must be integers (items, positions), got {codes.shape} {codes.dtype}")
+    if sizes.shape != (codes.shape[1],):
+        raise DataError(f"codes have {codes.shape[1]} positions, but sizes has shape {sizes.shape}")
+    bad = ((codes < 0) | (codes >= sizes)).any(axis=1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"item row {row}: codes {codes[row].tolist()} outside the sizes {sizes.tolist()}")
+    return np.ascontiguousarray(codes, dtype=np.int32)
+
+
+def _checked_counts(counts: np.ndarray | None, n: int) -> NDArray[np.float64]:
+    if counts is None:
+        return np.zeros(n)
+    if counts.shape != (n,):
+        raise DataError(f"counts have shape {counts.shape}, expected ({n},)")
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise DataError("training counts must be finite and not negative")
+    return counts.astype(np.float64)
