@@ -1,0 +1,205 @@
+"""Reading a file one row at a time, in Python: slow, but every row knows its line and every fault has a reason.
+
+The fast readers in :mod:`storerec.data.readers.rows` come here for headers, for files they refuse, and to name the line
+of a bad row.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, cast
+
+from storerec.errors import DataError
+
+_SUFFIXES = {
+    ".csv": ("delimited", ","),
+    ".tsv": ("delimited", "\t"),
+    ".jsonl": ("json", ""),
+    ".ndjson": ("json", ""),
+    ".json": ("json", ""),
+    ".parquet": ("parquet", ""),
+    ".pq": ("parquet", ""),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a file are written.
+
+    Attributes
+    ----------
+    kind: delimited text, one JSON object a line, one Python literal dict a line, or Parquet.
+    separator: between fields of delimited text; may be longer than one character.
+    quote: the quote character of delimited text; None takes quotes literally.
+    names: column names of delimited text without a header line; None where the first line has them.
+    """
+
+    kind: Literal["delimited", "json", "literal", "parquet"]
+    separator: str = ","
+    quote: str | None = '"'
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Layout:
+        """Choose by the file's extension (a further .gz is allowed for text); raises :class:`DataError`."""
+        suffixes = [suffix.lower() for suffix in path.suffixes]
+        zipped = bool(suffixes) and suffixes[-1] == ".gz"
+        suffix = (suffixes[:-1] if zipped else suffixes)[-1:] or [""]
+        kind, separator = _SUFFIXES.get(suffix[0], ("", ""))
+        if not kind or (zipped and kind == "parquet"):
+            known = ", ".join(_SUFFIXES)
+            raise DataError(
+                f"{path}: unknown kind of file; its name must end with one of {known} (or .gz after text)"
+            )
+        return cls(cast(Literal["delimited", "json", "parquet"], kind), separator)
+
+
+class Record(NamedTuple):
+    """One row: its 1-based line and either its values or the reason why there are none."""
+
+    line: int
+    values: dict[str, Any] | None
+    fault: str = ""
+
+
+def check_file(path: Path, encoding: str) -> str:
+    """Return the encoding's plain name; raises :class:`DataError` for a missing or empty file or a wide encoding."""
+    if not path.is_file():
+        raise DataError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    encoding = "utf-8" if encoding.lower().replace("_", "-") in ("utf8", "utf-8-sig") else encoding
+    try:
+        plain = "\n".encode(encoding) == b"\n"
+    except LookupError:
+        raise DataError(f"unknown encoding '{encoding}'") from None
+    if not plain:
+        raise DataError(f"{path}: encoding '{encoding}' is not supported; convert the file to UTF-8")
+    return encoding
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, unpacked where its name ends with .gz."""
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
+    """Give (line number from 1, text with its line end, fault); the fault is "" unless bytes cannot be decoded."""
+    with open_bytes(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            if number == 1:
+                raw = raw.removeprefix(
+                    b"\xef\xbb\xbf"
+                )  # a byte order mark is no part of the first column's name
+            try:
+                yield number, raw.decode(encoding), ""
+            except UnicodeDecodeError as error:
+                fault = (
+                    f"byte 0x{raw[error.start]:02x} at position {error.start + 1} is not {encoding}; "
+                    "convert the file to UTF-8 or pass its encoding, for instance encoding='latin-1'"
+                )
+                yield number, raw.decode(encoding, "replace"), fault
+
+
+def records(path: Path, layout: Layout, encoding: str) -> Iterator[Record]:
+    """Give all rows of a text file in order, blank lines left out; raises :class:`DataError` for a damaged .gz."""
+    try:
+        if layout.kind != "delimited":
+            yield from _object_records(path, layout.kind, encoding)
+        else:
+            yield from _delimited_records(path, layout, encoding)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def header(path: Path, layout: Layout, encoding: str) -> list[str]:
+    """Read the column names of delimited text; raises :class:`DataError` when there is no line."""
+    if layout.names is not None:
+        return list(layout.names)
+    for _, row, fault in _rows(path, layout, encoding):
+        if fault:
+            raise DataError(f"{path}, line 1: {fault}")
+        return row
+    raise DataError(f"{path}: the file is empty")
+
+
+def _delimited_records(path: Path, layout: Layout, encoding: str) -> Iterator[Record]:
+    names = layout.names
+    for line, row, fault in _rows(path, layout, encoding):
+        if names is None:
+            names = tuple(row)
+        elif fault:
+            yield Record(line, None, fault)
+        elif len(row) != len(names):
+            yield Record(line, None, f"{len(row)} fields where {len(names)} are expected")
+        else:
+            yield Record(line, dict(zip(names, row, strict=True)))
+
+
+def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list[str], str]]:
+    """Give (first line, fields, fault) of each row that is not blank."""
+    if layout.quote is None or len(layout.separator) > 1:
+        for line, text, fault in lines(path, encoding):
+            if stripped := text.rstrip("\r\n"):
+                yield line, stripped.split(layout.separator), fault
+        return
+    flaws: list[str] = []
+
+    def feed() -> Iterator[str]:
+        for _, text, fault in lines(path, encoding):
+            if fault:
+                flaws.append(fault)
+            yield text
+
+    reader = csv.reader(feed(), delimiter=layout.separator, quotechar=layout.quote)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row, fault = next(reader), ""
+        except StopIteration:
+            return
+        except csv.Error as error:
+            row, fault = [], f"not readable ({error}); is a quote left open?"
+        if flaws:
+            fault = flaws[0]
+            flaws.clear()
+        if row or fault:
+            yield line, row, fault
+
+
+def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
+    parse = json.loads if kind == "json" else ast.literal_eval
+    what = "JSON" if kind == "json" else "a Python literal"
+    for line, text, fault in lines(path, encoding):
+        if not text.strip():
+            continue
+        if fault:
+            yield Record(line, None, fault)
+            continue
+        try:
+            values = parse(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError | SyntaxError) else str(error)
+            yield Record(line, None, f"not valid {what} ({reason})")
+            continue
+        if isinstance(values, dict):
+            yield Record(line, values)
+        else:
+            yield Record(line, None, f"not {what} object but {type(values).__name__}")
+
+
+def as_plain_text(value: Any) -> str | None:
+    """Turn a JSON value into text, as a cast of the fast readers does: lists are flattened and joined by ", "."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(text for part in value if (text := as_plain_text(part)))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

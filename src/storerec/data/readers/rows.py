@@ -1,0 +1,301 @@
+"""Reading big files batch by batch: Arrow first, and line by line from where Arrow refuses.
+
+Arrow's streaming readers are strict: a wrong field count, a byte that is no UTF-8, broken JSON or a value of another
+type is an error there, never a null. On such an error reading goes on with :mod:`storerec.data.readers.records`, which
+finds the bad line, or accepts what is right but unusual (a JSON field that is once a number and once a text).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from storerec.data.histories import split_ids
+from storerec.data.readers.records import Layout, Record, as_plain_text, check_file, header, records
+from storerec.errors import DataError, RowError, StorerecWarning
+
+BadRows = Literal["error", "skip"]
+
+RECORD = "#record"
+"""Column of the batches: the row's number among the readable rows, from 0; :meth:`RowReader.line` gives its line."""
+
+_BLOCK = (
+    8 << 20
+)  # bytes Arrow parses at a time; also the longest row it can read, longer ones are read slowly
+_SLOW_BATCH = 50_000
+_SAMPLE = 100  # JSON objects looked at for column names and types
+
+
+class Faults:
+    """Bad rows of one file: the first one raises, or all are counted and reported in one warning."""
+
+    def __init__(self, path: Path, policy: BadRows) -> None:
+        if policy not in ("error", "skip"):
+            raise DataError(f"bad_rows must be 'error' or 'skip', not '{policy}'")
+        self._path, self._policy = path, policy
+        self._count = 0
+        self._first: RowError | None = None
+
+    def add(self, line: int, reason: str, field: str | None = None, count: int = 1) -> None:
+        """Note ``count`` bad rows, the first of them on ``line``; raises :class:`RowError` under policy "error"."""
+        error = RowError(reason, file=str(self._path), line=line, field=field)
+        if self._policy == "error":
+            raise error
+        self._count += count
+        if self._first is None or line < self._first.line:
+            self._first = error
+
+    def report(self) -> None:
+        """Warn of what was skipped, once the file is read."""
+        if self._first is not None:
+            text = f"{self._path}: {self._count} bad rows were skipped; the first: {self._first}"
+            warnings.warn(text, StorerecWarning, stacklevel=4)
+
+
+class RowReader:
+    """One file: its column names, and its rows in batches.
+
+    Attributes
+    ----------
+    names: the columns found (for JSON: the keys of the first 100 objects).
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        layout: Layout | None = None,
+        *,
+        encoding: str = "utf-8",
+        bad_rows: BadRows = "error",
+    ) -> None:
+        """Open a file; ``layout`` None goes by its extension.
+
+        Raises
+        ------
+        DataError: the file is missing, empty or of unknown kind.
+        """
+        self.path = Path(path)
+        self.layout = layout or Layout.of(self.path)
+        self._encoding = check_file(self.path, encoding)
+        self.faults = Faults(self.path, bad_rows)
+        self._sample: list[dict[str, Any]] = []
+        self.names = self._find_names()
+
+    def _find_names(self) -> list[str]:
+        if self.layout.kind == "parquet":
+            try:
+                return list(pq.read_schema(self.path).names)
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{self.path}: not a readable Parquet file ({error})") from None
+        if self.layout.kind == "delimited":
+            return header(self.path, self.layout, self._encoding)
+        rows = islice(records(self.path, self.layout, self._encoding), _SAMPLE)
+        self._sample = [row.values for row in rows if row.values is not None]
+        return list(dict.fromkeys(name for values in self._sample for name in values))
+
+    def require(self, columns: Mapping[str, str]) -> None:
+        """Check that columns are there; ``columns`` gives for each the flag that renames it.
+
+        Raises
+        ------
+        DataError: one is missing; names it, the columns found and the flag.
+        RowError: not one of the first JSON objects could be read.
+        """
+        if self.layout.kind in ("json", "literal") and not self._sample:
+            for row in islice(records(self.path, self.layout, self._encoding), 1):
+                raise RowError(row.fault, file=str(self.path), line=row.line)
+            raise DataError(f"{self.path}: there are no rows")
+        for name, flag in columns.items():
+            if name not in self.names:
+                found = ", ".join(map(repr, self.names))
+                hint = f"; name the right one with {flag}" if flag else ""
+                raise DataError(f"{self.path}: no column '{name}'; found {found}{hint}")
+            if self.names.count(name) > 1:
+                raise DataError(f"{self.path}: column '{name}' occurs twice")
+
+    def batches(self, columns: Sequence[str], *, lists: Iterable[str] = ()) -> Iterator[pl.DataFrame]:
+        """Give the rows in file order as frames of ``columns`` and ``RECORD``; broken rows go to ``faults``.
+
+        Columns are String, or what JSON and Parquet say they are; columns in ``lists`` are List(String).
+
+        Raises
+        ------
+        RowError: a row is broken, under policy "error".
+        DataError: the file is damaged.
+        """
+        columns, lists = list(dict.fromkeys(columns)), set(lists)
+        done = 0
+        fast = self._fast(columns)
+        while fast is not None:
+            # Only the step into Arrow is guarded: what the consumer of this generator raises is not ours to catch.
+            try:
+                batch = next(fast, None)
+            except (pa.ArrowException, UnicodeError, OSError, EOFError) as error:
+                if self.layout.kind == "parquet":
+                    raise DataError(f"{self.path}: not a readable Parquet file ({error})") from None
+                break
+            if batch is None:
+                return
+            if batch.num_rows:
+                frame = pl.DataFrame(pl.from_arrow(batch)).with_columns(split_ids_of(lists))
+                yield _numbered(frame, done)
+                done += frame.height
+        yield from self._slow(columns, lists, done)
+
+    def _fast(self, columns: list[str]) -> Iterator[pa.Table] | None:
+        if self.layout.kind == "parquet":
+            return _parquet_batches(self.path, columns)
+        if self.layout.kind == "json":
+            schema = _json_schema(self._sample, columns)
+            return None if schema is None else self._json_batches(schema)
+        if self.layout.kind == "delimited" and len(self.layout.separator) == 1:
+            return self._csv_batches(columns)
+        return None
+
+    def _stream(self) -> pa.NativeFile:
+        stream = pa.input_stream(
+            str(self.path), compression="gzip" if self.path.suffix.lower() == ".gz" else None
+        )
+        if self._encoding.lower() != "utf-8":
+            stream = pa.transcoding_input_stream(stream, self._encoding, "utf-8")
+        return stream
+
+    def _csv_batches(self, columns: list[str]) -> Iterator[pa.Table]:
+        layout = self.layout
+        # strings_can_be_null off: an empty field stays "", and the texts NA and null stay what they are.
+        reader = pyarrow.csv.open_csv(
+            self._stream(),
+            read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=layout.names),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=layout.separator,
+                quote_char=layout.quote or False,
+                newlines_in_values=layout.quote is not None,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=columns,
+                column_types=dict.fromkeys(columns, pa.large_string()),
+                strings_can_be_null=False,
+            ),
+        )
+        yield from (pa.Table.from_batches([batch]) for batch in reader)
+
+    def _json_batches(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        reader = pyarrow.json.open_json(
+            self._stream(),
+            read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore"
+            ),
+        )
+        for batch in reader:
+            batch.validate(full=True)  # Arrow's JSON parser does not look whether texts are UTF-8
+            yield pa.Table.from_batches([batch])
+
+    def _slow(self, columns: list[str], lists: set[str], done: int) -> Iterator[pl.DataFrame]:
+        rows = self._readable(done)
+        while part := list(islice(rows, _SLOW_BATCH)):
+            data = {
+                name: [as_plain_text(values.get(name)) for values in part]
+                for name in columns
+                if name not in lists
+            }
+            frame = pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
+            for name in lists:
+                column = pl.Series(
+                    name, [_id_list(values.get(name)) for values in part], dtype=pl.List(pl.String)
+                )
+                frame = frame.with_columns(column)
+            yield _numbered(frame, done)
+            done += len(part)
+
+    def _readable(self, skip: int) -> Iterator[dict[str, Any]]:
+        for row in records(self.path, self.layout, self._encoding):
+            if row.values is None:
+                self.faults.add(row.line, row.fault)
+            elif skip:
+                skip -= 1
+            else:
+                yield row.values
+
+    def line(self, record: int) -> int:
+        """Find the line of a row by its ``RECORD`` number; reads the file again, for error texts only."""
+        if self.layout.kind == "parquet":
+            return record + 1
+        row = Record(0, None)
+        for row in records(self.path, self.layout, self._encoding):
+            if row.values is not None:
+                if record == 0:
+                    return row.line
+                record -= 1
+        return row.line
+
+    def check(self, frame: pl.DataFrame, checks: Sequence[tuple[str, str, pl.Series]]) -> pl.Series:
+        """Report rows with bad values and return the mask of good rows.
+
+        Parameters
+        ----------
+        frame: a batch.
+        checks: (field, reason, mask of bad rows) each.
+
+        Raises
+        ------
+        RowError: for the first bad row in file order, under policy "error".
+        """
+        good = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
+        first: tuple[int, str, str] | None = None
+        for field, reason, bad in checks:
+            if bad.any():
+                at = bad.arg_max() or 0
+                first = min(first or (at, field, reason), (at, field, reason), key=lambda fault: fault[0])
+                good = good & ~bad
+        if first is not None:
+            at, field, reason = first
+            self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=int((~good).sum()))
+        return good
+
+
+def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1 << 18, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+def _json_schema(sample: list[dict[str, Any]], columns: list[str]) -> pa.Schema | None:
+    """Give Arrow the types that the sample shows; None where it shows several for one key, or nested objects."""
+    types = {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    fields = []
+    for name in columns:
+        values = [row[name] for row in sample if row.get(name) is not None]
+        kinds = {type(value) for value in values}
+        if kinds == {list}:
+            if any(type(part) is not str for value in values for part in value):
+                return None
+            fields.append((name, pa.list_(pa.large_string())))
+        elif len(kinds) > 1 or not kinds <= types.keys():
+            return None
+        else:
+            fields.append((name, types[kinds.pop()] if kinds else pa.large_string()))
+    return pa.schema(fields)
+
+
+def _numbered(frame: pl.DataFrame, first: int) -> pl.DataFrame:
+    return frame.with_columns(pl.int_range(first, first + frame.height, dtype=pl.Int64).alias(RECORD))
+
+
+def split_ids_of(names: Iterable[str]) -> list[pl.Expr]:
+    """Give expressions that turn columns of id lists or of divided ids into List(String)."""
+    return [pl.col(name).map_batches(split_ids, return_dtype=pl.List(pl.String)) for name in names]
+
+
+def _id_list(value: Any) -> list[str]:
+    parts = value if isinstance(value, list) else str(value or "").replace(",", " ").split()
+    return [text for part in parts if (text := as_plain_text(part))]
