@@ -1,0 +1,1 @@
+"""The language model: backbone and adapters, precision, prompts, batches, training loop."""

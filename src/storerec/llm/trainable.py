@@ -1,0 +1,42 @@
+"""A module whose state is only what it trains, so that checkpoints stay small and hold no frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class TrainableModule(nn.Module):
+    """Base of the models that wrap a frozen backbone.
+
+    ``state_dict`` holds the parameters named by :meth:`trained` only (under their usual names), and
+    ``load_state_dict`` accepts exactly those. transformers' Trainer saves and restores checkpoints through these two.
+    """
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters this module trains, by name."""
+        raise NotImplementedError
+
+    def train_only_own(self) -> None:
+        """Let gradients reach the trained parameters and no others."""
+        self.requires_grad_(False)
+        for parameter in self.trained().values():
+            parameter.requires_grad_(True)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Copy-free view of the trained parameters."""
+        return {name: parameter.detach() for name, parameter in self.trained().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Copy ``state_dict`` into the trained parameters; raises KeyError on a missing or unknown name."""
+        own = self.trained()
+        if set(own) != set(state_dict):
+            odd = sorted(set(own) ^ set(state_dict))[:3]
+            raise KeyError(f"state does not fit the model: {', '.join(odd)}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state_dict[name])
+        return nn.modules.module._IncompatibleKeys([], [])

@@ -1,0 +1,17 @@
+"""Histories of codes to the next item's codes: training tasks and conditional beam search (METHOD 3 and 4; paper, 3.3)."""
+
+from storerec.recommender.config import RecommenderConfig, SearchConfig
+from storerec.recommender.decoder import Decoder
+from storerec.recommender.model import ADAPTER, Recommender
+from storerec.recommender.search import BeamSearch
+from storerec.recommender.training import train_recommender
+
+__all__ = [
+    "ADAPTER",
+    "BeamSearch",
+    "Decoder",
+    "Recommender",
+    "RecommenderConfig",
+    "SearchConfig",
+    "train_recommender",
+]

@@ -1,0 +1,92 @@
+"""Configuration of the recommender and of its search."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from storerec.config import Config
+from storerec.llm.adapters import LoraConfig
+from storerec.llm.prompts import Prompts
+from storerec.llm.training import TrainingConfig
+
+Normaliser = Literal["children", "position", "vocabulary"]
+
+
+class SearchConfig(Config):
+    """Conditional beam search."""
+
+    beam: int = Field(default=20, ge=1)
+    """Beams kept per user; a list of k items searches at least k beams."""
+
+    constraint: Literal["tree", "soft"] = "tree"
+    """tree: only codes of existing items, at every step. soft: any code of the position; lists lose the tuples that
+    name no item (the paper's ablation "without conditional beam search")."""
+
+    normaliser: Normaliser | None = None
+    """Over what a step's probabilities are normalised; none takes what the recommender was trained with."""
+
+    batch_users: int = Field(default=64, ge=1)
+    """Users searched at a time."""
+
+
+class RecommenderConfig(Config):
+    """The recommender: what it reads, which weights it trains, how long."""
+
+    max_history: int = Field(default=20, ge=1)
+    """Most recent items of a user that are read (paper: 20)."""
+
+    layers: int | None = Field(default=None, ge=1)
+    """Run on the first this many layers of the backbone; none runs on all. Code tokens bring their own input and
+    output rows, so no text head is needed."""
+
+    tuning: Literal["lora", "full"] = "lora"
+    """lora: an adapter on top of the tokenizer's, both on one backbone in memory (paper). full: the layers above are
+    copied, with the tokenizer's update merged in, and trained whole."""
+
+    lora: LoraConfig = LoraConfig(rank=128)
+    """The recommender's adapter (paper: rank 128)."""
+
+    code_init: Literal["cluster_mean", "random"] = "cluster_mean"
+    """Where a code's embedding starts: at its cluster's mean dense token, at the word embeddings' RMS, or random."""
+
+    centre_codes: bool = False
+    """Subtract the position's mean from the cluster means before scaling them."""
+
+    output_scale: float = Field(default=0.1, ge=0)
+    """Output rows start as the input rows times this; small keeps the first predictions near uniform."""
+
+    normaliser: Normaliser = "children"
+    """Over what probabilities are normalised in training: the codes that continue an existing item, the position's
+    codes, or text vocabulary and all codes together."""
+
+    loss_positions: Literal["all", "last"] = "all"
+    """all: every item of a training window is a target. last: only the last one of each user (paper)."""
+
+    jitter: bool = True
+    """Cut histories into windows at other places each epoch."""
+
+    alignment: bool = True
+    """Train text-token alignment (an item's text to its codes) jointly, before recommendation alone."""
+
+    alignment_tokens: int = Field(default=64, ge=4)
+    """Text tokens of an item in the alignment task at most."""
+
+    prompts: Prompts = Prompts()
+    """Wording of the instructions."""
+
+    batch_size: int = Field(default=64, ge=1)
+    """Windows (or items, for alignment) per optimizer step (paper: 64)."""
+
+    joint: TrainingConfig = TrainingConfig(learning_rate=5e-4, epochs=20, patience=5)
+    """First phase: both tasks (skipped without alignment)."""
+
+    alone: TrainingConfig = TrainingConfig(learning_rate=5e-4, epochs=20, patience=5)
+    """Second phase: recommendation alone."""
+
+    validation_users: int | None = None
+    """Validate on a random sample of this many validation users; none takes all."""
+
+    validation_metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
+    """Item-level metric that decides on the best weights and on early stopping."""

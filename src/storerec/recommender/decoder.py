@@ -1,0 +1,116 @@
+"""The recommender as a step-by-step decoder: histories are read once, and all beams share their keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from storerec.data.histories import Histories
+from storerec.llm.precision import arithmetic
+from storerec.recommender.model import Recommender
+
+
+@dataclass
+class Prefix:
+    """What a batch of users has read so far.
+
+    Attributes
+    ----------
+    cache: keys and values of the histories and of every node decoded since.
+    lengths: (users,) tokens of each history, instruction included.
+    real: (users, longest) which cached history places are no padding.
+    """
+
+    cache: DynamicCache
+    lengths: torch.Tensor
+    real: torch.Tensor
+
+
+class Decoder:
+    """Prefill and decode steps of one recommender.
+
+    Parameters
+    ----------
+    model: the trained recommender.
+    dtype: arithmetic of the products.
+    """
+
+    def __init__(self, model: Recommender, *, dtype: torch.dtype | None = None) -> None:
+        self.model = model
+        self.dtype = dtype or model.backbone.word_embeddings.weight.dtype
+        words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=10_000, begin=True)
+        self.instruction = torch.from_numpy(words.flat).to(model.backbone.device)  # (tokens,)
+
+    @property
+    def tree(self):  # noqa: ANN201 - TorchTree, kept out of the search's imports
+        """The code tree on the model's device."""
+        return self.model.tree
+
+    def prefill(self, histories: Histories) -> tuple[Prefix, torch.Tensor]:
+        """Read histories (at most ``max_history`` last items each): the prefix and the outputs at its ends (users, width)."""
+        model, device = self.model, self.instruction.device
+        recent = histories.tail(model.settings.max_history)
+        counts = torch.from_numpy(np.ascontiguousarray(recent.lengths.astype(np.int64))).to(device)
+        longest, positions = int(counts.max()), len(model.sizes)
+        steps = torch.arange(longest, device=device)
+        places = torch.from_numpy(recent.offsets[:-1].astype(np.int64)).to(device)[:, None] + steps
+        flat = torch.from_numpy(np.append(recent.items, 0).astype(np.int64)).to(device)
+        items = flat[places.clamp(max=len(flat) - 1)]  # (users, longest); padding is anything
+        codes = (model.tree.item_codes[items] + model.offsets).flatten(1)  # (users, longest x positions)
+        users = len(counts)
+        context = self.instruction.expand(users, -1)
+        whole = torch.full((users,), len(self.instruction), device=device)
+        inputs = model.inputs(context, whole, codes)  # (users, total, width)
+        lengths = whole + counts * positions
+        total = torch.arange(inputs.shape[1], device=device)
+        cache = DynamicCache(config=model.base.config)
+        model.use_adapters()
+        hidden = self._run(inputs, total.expand(users, -1), cache)
+        last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
+        return Prefix(cache, lengths, total < lengths[:, None]), last
+
+    def step(self, prefix: Prefix, codes: torch.Tensor, position: int, ancestors: torch.Tensor) -> torch.Tensor:
+        """Append one code per beam and return the outputs after them.
+
+        Parameters
+        ----------
+        codes: (users, beams) codes of ``position``.
+        ancestors: (users, beams, nodes) bool: which appended nodes, these included, lie on each beam's path.
+
+        Returns
+        -------
+        (users, beams, width)
+        """
+        inputs = self.model.code_inputs[codes + int(self.model.starts[position])]  # (users, beams, width)
+        places = (prefix.lengths + position)[:, None].expand(codes.shape)
+        seen = torch.cat([prefix.real[:, None].expand(-1, codes.shape[1], -1), ancestors], dim=-1)
+        lowest = torch.finfo(inputs.dtype).min
+        mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
+        return self._run(inputs, places, prefix.cache, attention_mask=mask[:, None])  # mask: (users, 1, beams, cached)
+
+    def log_probabilities(self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str) -> torch.Tensor:
+        """Log-probabilities of the codes of ``position``: (..., width) -> (..., codes).
+
+        ``children`` (..., codes) are the tree's children (-1 = none); they matter for the normaliser ``children`` only.
+        """
+        with arithmetic(self.dtype, hidden.device):
+            logits = self.model.logits(hidden, position)
+            if normaliser == "vocabulary":
+                return logits - self.model.vocabulary_logsumexp(hidden)[..., None]
+        if normaliser == "children":
+            logits = logits.masked_fill(children < 0, -torch.inf)
+            # a dead beam (no children at all) keeps minus infinity instead of nan
+            return (logits - logits.logsumexp(-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)).nan_to_num(
+                nan=-torch.inf, neginf=-torch.inf
+            )
+        return logits.log_softmax(-1)
+
+    def _run(self, inputs: torch.Tensor, places: torch.Tensor, cache: DynamicCache, **mask: torch.Tensor) -> torch.Tensor:
+        trained_in, self.model.compute_dtype = self.model.compute_dtype, self.dtype
+        try:
+            return self.model.run(inputs, places, past_key_values=cache, use_cache=True, **mask)
+        finally:
+            self.model.compute_dtype = trained_in

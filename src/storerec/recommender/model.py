@@ -1,0 +1,198 @@
+"""The recommender: the language model over code tokens that have trained input and output rows (METHOD 3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storerec.codes import CodeTree
+from storerec.llm.adapters import activate, adapter_parameters, add_adapter, merge_into
+from storerec.llm.backbone import Backbone
+from storerec.llm.layers import depth, first_layers
+from storerec.llm.precision import arithmetic
+from storerec.llm.trainable import TrainableModule
+from storerec.recommender.config import RecommenderConfig
+from storerec.recommender.tree import TorchTree
+from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
+
+ADAPTER = "recommender"
+
+
+class Recommender(TrainableModule):
+    """Reads text and item codes, predicts item codes.
+
+    A sequence is a context of text tokens (the instruction, or the instruction with an item's text) directly followed
+    by the codes of items. The output before each code predicts it, over the rows of that code's position only.
+
+    Trained: the code rows (input and output; adapters alone would leave them as they started) and either a LoRA
+    adapter on top of the tokenizer's or the layers themselves.
+
+    Parameters
+    ----------
+    tree: the code tree; its sizes give the vocabulary.
+    means: per position the (codes, width) mean dense tokens that code rows start from; None draws them at random.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: RecommenderConfig,
+        tree: CodeTree,
+        means: Sequence[np.ndarray] | None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, config
+        self.tree = TorchTree(tree, backbone.device)
+        self.sizes = tuple(tree.sizes)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.base = self._layers(seed)
+        weight = backbone.word_embeddings.weight
+        rows = torch.from_numpy(_initial_rows(self.sizes, means, backbone, config, seed))
+        rows = rows.to(weight.device, weight.dtype)  # (codes of all positions, width)
+        self.code_inputs = nn.Parameter(rows)
+        self.code_outputs = nn.Parameter(rows * config.output_scale)
+        self.register_buffer("offsets", torch.as_tensor(self.starts[:-1], device=weight.device), persistent=False)
+        self.compute_dtype = weight.dtype
+
+    def _layers(self, seed: int) -> nn.Module:
+        base, config = self.backbone.base, self.settings
+        count = min(config.layers or depth(base), depth(base))
+        if config.tuning == "lora":
+            add_adapter(base, ADAPTER, config.lora, layers=count, seed=seed)
+            return first_layers(base, count)
+        shared = self.backbone.word_embeddings
+        # the word embeddings stay the backbone's own: they are frozen and large
+        own = copy.deepcopy(first_layers(base, count), {id(shared): shared})
+        merge_into(own, [TOKENIZER_ADAPTER])
+        return own
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Code rows, and the adapter or the copied layers."""
+        own = {"code_inputs": self.code_inputs, "code_outputs": self.code_outputs}
+        if self.settings.tuning == "lora":
+            layers = adapter_parameters(self.base, ADAPTER)
+        else:
+            shared = {id(p) for p in self.backbone.word_embeddings.parameters()}
+            layers = {name: p for name, p in self.base.named_parameters() if id(p) not in shared}
+        return own | {f"base.{name}": parameter for name, parameter in layers.items()}
+
+    def use_adapters(self, *, train: bool = False) -> None:
+        """Let the tokenizer's and the recommender's adapter act together, as this model needs."""
+        if self.settings.tuning == "lora":
+            activate(self.backbone.base, [TOKENIZER_ADAPTER, ADAPTER], train=[ADAPTER] if train else [])
+
+    def train_only_own(self) -> None:
+        """Let gradients reach only what is trained."""
+        super().train_only_own()
+        self.use_adapters(train=True)
+
+    def inputs(self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Input vectors of contexts directly followed by codes.
+
+        Parameters
+        ----------
+        context: (rows, longest) right-padded text token ids.
+        lengths: (rows,) context lengths.
+        codes: (rows, codes) numbers of code tokens in the joint vocabulary (position offset added).
+
+        Returns
+        -------
+        (rows, longest + codes, width); padding to the right.
+        """
+        words = self.backbone.embed(context)  # (rows, longest, width)
+        both = torch.cat([words, self.code_inputs[codes]], dim=1)  # (rows, longest + codes, width)
+        longest, total = context.shape[1], both.shape[1]
+        if bool((lengths == longest).all()):
+            return both
+        places = torch.arange(total, device=context.device)
+        after = places - lengths[:, None]  # (rows, total): 0.. on the codes
+        source = torch.where(after < 0, places, (longest + after).clamp(max=total - 1))
+        return both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # codes right after the context
+
+    def code_hidden(self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Outputs that predict each code: (rows, items, positions, width) for ``codes`` (rows, items, positions)."""
+        rows, items, positions = codes.shape
+        flat = (codes + self.offsets).flatten(1)  # (rows, items x positions)
+        inputs = self.inputs(context, lengths, flat[:, :-1])
+        places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
+        hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
+        before = (lengths - 1)[:, None] + torch.arange(items * positions, device=inputs.device)
+        hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
+        return hidden.unflatten(1, (items, positions))
+
+    def run(self, inputs: torch.Tensor, positions: torch.Tensor, **cache: Any) -> torch.Tensor:
+        """The layers over input vectors; right padding under a causal mask reaches no real token."""
+        with arithmetic(self.compute_dtype, inputs.device):
+            cache.setdefault("use_cache", False)
+            return self.base(inputs_embeds=inputs, position_ids=positions, **cache).last_hidden_state
+
+    def logits(self, hidden: torch.Tensor, position: int) -> torch.Tensor:
+        """Logits over the codes of ``position``: (..., width) -> (..., codes of the position)."""
+        start, end = int(self.starts[position]), int(self.starts[position + 1])
+        with arithmetic(self.compute_dtype, hidden.device):
+            logits = F.linear(hidden, self.code_outputs[start:end])
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def vocabulary_logsumexp(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Log of the summed exponentials over text vocabulary and all codes: (..., width) -> (...)."""
+        text = self.backbone.text_logits(hidden)
+        codes = F.linear(hidden, self.code_outputs)
+        return torch.cat([text, codes], dim=-1).logsumexp(-1)
+
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Mean cross-entropy per code, over the batch's target items only.
+
+        ``batch``: ``context``, ``context_lengths``, ``items`` (rows, items) catalogue rows (padding anything) and
+        ``targets`` (rows, items) bool.
+        """
+        codes = self.tree.item_codes[batch["items"]]  # (rows, items, positions)
+        told = batch["targets"]
+        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)[told]  # (targets, positions, width)
+        rows = batch["items"][told]
+        losses = []
+        for position in range(len(self.sizes)):
+            at, answer = hidden[:, position], codes[told][:, position]
+            if self.settings.normaliser == "vocabulary":
+                chosen = self.logits(at, position).gather(1, answer[:, None])[:, 0]
+                losses.append((self.vocabulary_logsumexp(at) - chosen).mean())
+                continue
+            logits = self.logits(at, position)  # (targets, codes of the position)
+            if self.settings.normaliser == "children":
+                children = self.tree.children(position, self.tree.node_of(position, rows))
+                logits = logits.masked_fill(children < 0, -torch.inf)
+            losses.append(F.cross_entropy(logits, answer))
+        return {"loss": torch.stack(losses).mean()}
+
+
+def _initial_rows(
+    sizes: tuple[int, ...],
+    means: Sequence[np.ndarray] | None,
+    backbone: Backbone,
+    config: RecommenderConfig,
+    seed: int,
+) -> np.ndarray:
+    """(codes of all positions, width) float32 rows at the word embeddings' RMS.
+
+    The scale decides: rows at the raw scale of the outputs drown what attention adds, and the model then ignores
+    the history (measured on ML-100K: METHOD 3).
+    """
+    rng, rms = np.random.default_rng([seed, 1]), backbone.word_rms()
+    rows = []
+    for position, size in enumerate(sizes):
+        drawn = rng.standard_normal((size, backbone.width)) * rms
+        # a disambiguating position has no cluster means: it is drawn
+        if config.code_init == "cluster_mean" and means is not None and position < len(means):
+            mean = np.asarray(means[position], np.float64)
+            mean = mean - mean.mean(0) if config.centre_codes and size > 1 else mean
+            scale = np.sqrt(np.mean(mean**2))
+            drawn = mean * (rms / scale) if scale > 0 else drawn
+        rows.append(drawn)
+    return np.concatenate(rows).astype(np.float32)

@@ -1,0 +1,199 @@
+"""Conditional beam search over the code tree (METHOD 4): every result is an item of the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from storerec.codes import CodeTable
+from storerec.data.histories import Histories
+from storerec.recommender.config import SearchConfig
+
+
+class StepDecoder(Protocol):
+    """What the search needs of a model: reading histories once and appending nodes."""
+
+    tree: Any
+
+    def prefill(self, histories: Histories) -> tuple[Any, torch.Tensor]:
+        """Prefix and (users, width) outputs."""
+        ...
+
+    def step(self, prefix: Any, codes: torch.Tensor, position: int, ancestors: torch.Tensor) -> torch.Tensor:
+        """(users, beams, width) outputs after one more code per beam."""
+        ...
+
+    def log_probabilities(
+        self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str
+    ) -> torch.Tensor:
+        """(..., codes) log-probabilities of a position's codes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Items that must not be returned, as the search uses them.
+
+    Attributes
+    ----------
+    allowed: (items,) bool, for all users.
+    users, items: pairs of a user's place in the batch and an item that this user must not get, without repeats.
+    """
+
+    allowed: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def build(cls, n_items: int, histories: Histories, *, own: bool, banned: np.ndarray | None) -> Filter:
+        """From exclusions: ``own`` bans each user's history, ``banned`` rows are banned for everyone."""
+        allowed = np.ones(n_items, bool)
+        if banned is not None:
+            allowed[banned] = False
+        if not own:
+            return cls(allowed, np.empty(0, np.int64), np.empty(0, np.int64))
+        users = np.repeat(np.arange(len(histories)), histories.lengths)
+        pairs = np.unique(users * np.int64(n_items) + histories.items)
+        pairs = pairs[allowed[pairs % n_items]]
+        return cls(allowed, pairs // n_items, pairs % n_items)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is filtered."""
+        return bool(self.allowed.all()) and len(self.users) == 0
+
+
+class _Gate:
+    """Which nodes of a level have an item left for a user: what makes filters act inside the search."""
+
+    def __init__(self, filter_: Filter, tree: Any) -> None:
+        self.keys: list[torch.Tensor | None] = []
+        self.closed: list[torch.Tensor | None] = []
+        self.nodes: list[int] = []
+        below = tree.source.counts_below(filter_.allowed)
+        for level in range(tree.levels + 1):
+            counts = below[level]
+            self.nodes.append(len(counts))
+            closed = counts == 0
+            self.closed.append(torch.from_numpy(closed).to(tree.device) if closed.any() else None)
+            nodes = tree.source.node_of(level)[filter_.items].astype(np.int64)
+            pairs, taken = np.unique(filter_.users * len(counts) + nodes, return_counts=True)
+            full = pairs[taken == counts[pairs % len(counts)]] if len(pairs) else pairs
+            self.keys.append(torch.from_numpy(full).to(tree.device) if len(full) else None)
+
+    def shut(self, level: int, children: torch.Tensor) -> torch.Tensor:
+        """(users, beams, codes) bool: children at ``level`` under which nothing is left."""
+        safe = children.clamp(min=0)
+        shut = children < 0
+        closed, keys = self.closed[level], self.keys[level]
+        if closed is not None:
+            shut = shut | closed[safe]
+        if keys is not None:
+            users = torch.arange(len(children), device=children.device)[:, None, None]
+            shut = shut | torch.isin(users * self.nodes[level] + safe, keys)
+        return shut
+
+
+class BeamSearch:
+    """Finds the k most probable items for each history.
+
+    Each history is read once. A step appends one node per beam to the shared keys and values, and an ancestor mask
+    lets each node see its own path only, so nothing is ever reordered. Every step is conditioned on the beam's own
+    codes; the target is not an input of this class.
+    """
+
+    def __init__(self, decoder: StepDecoder, table: CodeTable, config: SearchConfig, normaliser: str) -> None:
+        self.decoder, self.table, self.config = decoder, table, config
+        self.normaliser = config.normaliser or normaliser
+        if config.constraint == "soft" and self.normaliser == "children":
+            self.normaliser = "position"  # without the tree there are no children to normalise over
+
+    @torch.no_grad()
+    def __call__(
+        self, histories: Histories, k: int, *, own: bool = False, banned: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Search all ``histories``, ``batch_users`` at a time.
+
+        Parameters
+        ----------
+        k: items per user.
+        own: never return items of the user's own history (all of it, not only the part that is read).
+        banned: rows never to return to anyone.
+
+        Returns
+        -------
+        items (users, k) int32 rows of the catalogue, -1 where fewer than k are left, and scores (users, k) float32,
+        the items' log-probabilities, minus infinity there.
+        """
+        users = len(histories)
+        items = np.full((users, k), -1, np.int32)
+        scores = np.full((users, k), -np.inf, np.float32)
+        # near-equal lengths together: a padded history costs as much as a real one
+        order = np.argsort(histories.lengths, kind="stable")
+        for start in range(0, users, self.config.batch_users):
+            chosen = order[start : start + self.config.batch_users]
+            part = histories.select(chosen)
+            filter_ = Filter.build(len(self.table.codes), part, own=own, banned=banned)
+            nodes, totals = self._search(part, k, filter_)
+            items[chosen], scores[chosen] = self._items(nodes, totals, k, filter_)
+        return items, scores
+
+    def _search(self, histories: Histories, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
+        """Leaves (users, beams), -1 for none, and their log-probabilities, best first."""
+        tree, beam = self.decoder.tree, max(self.config.beam, k)
+        gate = None if filter_.empty else _Gate(filter_, tree)
+        prefix, hidden = self.decoder.prefill(histories)
+        hidden = hidden[:, None]  # (users, 1, width): one beam, the root
+        users, device = len(hidden), hidden.device
+        nodes = torch.zeros((users, 1), dtype=torch.int64, device=device)
+        wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no float64
+        totals = torch.zeros((users, 1), dtype=wide, device=device)
+        ancestors = torch.zeros((users, 1, 0), dtype=torch.bool, device=device)
+        for position in range(tree.levels):
+            children = tree.children(position, nodes.clamp(min=0))  # (users, beams, codes)
+            children = children.masked_fill((nodes < 0)[..., None], -1)
+            logs = self.decoder.log_probabilities(hidden, position, children, self.normaliser)
+            scores = totals[..., None] + logs  # (users, beams, codes)
+            if self.config.constraint == "tree":
+                shut = children < 0 if gate is None else gate.shut(position + 1, children)
+                scores = scores.masked_fill(shut, -torch.inf)
+            kept = min(beam, scores.shape[1] * scores.shape[2])
+            totals, best = scores.flatten(1).topk(kept)  # (users, beams)
+            parents, codes = best // scores.shape[2], best % scores.shape[2]
+            nodes = children.flatten(1).gather(1, best).masked_fill(totals == -torch.inf, -1)
+            if position + 1 < tree.levels:
+                own = torch.eye(kept, dtype=torch.bool, device=device).expand(users, -1, -1)
+                path = ancestors.gather(1, parents[..., None].expand(-1, -1, ancestors.shape[-1]))
+                ancestors = torch.cat([path, own], dim=-1)  # (users, beams, nodes appended so far)
+                hidden = self.decoder.step(prefix, codes, position, ancestors)  # (users, beams, width)
+        return nodes.cpu().numpy(), totals.cpu().numpy()
+
+    def _items(
+        self, leaves: np.ndarray, totals: np.ndarray, k: int, filter_: Filter
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Items of the leaves' buckets, scored by log-probability plus log share: (users, k) each."""
+        table, users = self.table, len(leaves)
+        user, beam = np.nonzero((leaves >= 0) & np.isfinite(totals))
+        leaf = leaves[user, beam]
+        sizes = table.bucket_starts[leaf + 1] - table.bucket_starts[leaf]
+        ends = np.cumsum(sizes)
+        within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+        row = table.bucket_items[np.repeat(table.bucket_starts[leaf], sizes) + within]
+        who, score = np.repeat(user, sizes), np.repeat(totals[user, beam], sizes) + table.shares[row]
+        left = filter_.allowed[row]
+        if len(filter_.users):
+            n = np.int64(len(table.codes))
+            left &= ~np.isin(who * n + row, filter_.users * n + filter_.items)
+        who, row, score = who[left], row[left], score[left]
+        order = np.lexsort((row, -score, who))  # by user, best first, ties by row
+        who, row, score = who[order], row[order], score[order]
+        place = np.arange(len(who)) - np.searchsorted(who, who)
+        keep = place < k
+        items = np.full((users, k), -1, np.int32)
+        scores = np.full((users, k), -np.inf, np.float32)
+        items[who[keep], place[keep]] = row[keep]
+        scores[who[keep], place[keep]] = score[keep]
+        return items, scores
