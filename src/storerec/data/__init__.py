@@ -1,21 +1,58 @@
 """Items, users' histories, their readers and splits."""
 
 from storerec.data.catalogue import Catalogue
+from storerec.data.fetch import RegistryFile, registry_file, registry_files
 from storerec.data.histories import Histories
-from storerec.data.readers import movielens_100k, read_events_table, read_items_table, read_movielens
+from storerec.data.preprocess import (
+    MIND_PAPER,
+    YELP_PAPER,
+    DatasetStats,
+    PreprocessConfig,
+    Preprocessed,
+    preprocess_dataset,
+    preprocess_mind,
+    preprocess_yelp,
+)
+from storerec.data.readers import (
+    movielens_100k,
+    read_amazon,
+    read_atomic,
+    read_dataset,
+    read_events,
+    read_items,
+    read_mind,
+    read_movielens,
+    read_yelp,
+)
 from storerec.data.splits import Cases, Split, SplitConfig, leave_one_out, split, split_users
 
 __all__ = [
+    "MIND_PAPER",
+    "YELP_PAPER",
     "Cases",
     "Catalogue",
+    "DatasetStats",
     "Histories",
+    "PreprocessConfig",
+    "Preprocessed",
+    "RegistryFile",
     "Split",
     "SplitConfig",
     "leave_one_out",
     "movielens_100k",
-    "read_events_table",
-    "read_items_table",
+    "preprocess_dataset",
+    "preprocess_mind",
+    "preprocess_yelp",
+    "read_amazon",
+    "read_atomic",
+    "read_dataset",
+    "read_events",
+    "read_items",
+    "read_mind",
     "read_movielens",
+    "read_yelp",
+    "registry_file",
+    "registry_files",
     "split",
     "split_users",
 ]

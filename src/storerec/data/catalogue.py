@@ -1,4 +1,6 @@
-"""The items of a shop: external ids and text attributes; an item's row number is its identity inside the package."""
+"""The items of a shop: external ids and text attributes; an item's row number is its identity inside the
+package.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,17 @@ _TITLE_NAMES = ("title", "name", "movie_title", "product_title")
 class Catalogue:
     """Items in a fixed order, each with a unique id and text attributes.
 
-    The order is that of the frame given (for files: first appearance in the file) and never changes; row ``i`` is
-    item ``i`` everywhere in the package.
+    The order is that of the frame given (for files: first appearance in the file) and never changes; row
+    ``i`` is item ``i`` everywhere in the package.
 
     Attributes
     ----------
-    frame: ``item_id`` (String, unique, non-empty) and one String column per attribute, without nulls; n rows.
-    attributes: names of the text attributes, in column order.
-    title_attribute: the attribute shown to people.
+    frame
+        ``item_id`` (String, unique, non-empty) and one String column per attribute, without nulls; n rows.
+    attributes
+        Names of the text attributes, in column order.
+    title_attribute
+        The attribute shown to people.
     """
 
     def __init__(self, frame: pl.DataFrame, title_attribute: str) -> None:
@@ -52,18 +57,24 @@ class Catalogue:
 
         Parameters
         ----------
-        frame: one row per item; columns of any type, cast to text (lists are joined by ", "; null becomes "").
-        item_id: the id column.
-        text: the text attributes, in order; None takes all other columns.
-        title: the attribute shown to people; None takes one called title or name, else the first.
+        frame
+            One row per item; columns of any type, cast to text (lists are joined by ", "; null becomes "").
+        item_id
+            The id column.
+        text
+            The text attributes, in order; None takes all other columns.
+        title
+            The attribute shown to people; None takes one called title or name, else the first.
 
         Raises
         ------
-        DataError: a column is missing, there is no attribute or no item, or an id is empty or occurs twice.
+        DataError
+            A column is missing, there is no attribute or no item, or an id is empty or occurs twice.
 
         Warns
         -----
-        StorerecWarning: items whose attributes are all empty (they are kept).
+        StorerecWarning
+            Items whose attributes are all empty (they are kept).
         """
         frame, title = _normalise(frame, item_id, text, title)
         _check_ids(frame["item_id"])
@@ -107,7 +118,8 @@ class Catalogue:
 
         Raises
         ------
-        DataError: the attributes differ, or an id occurs in both.
+        DataError
+            The attributes differ, or an id occurs in both.
         """
         if set(other.attributes) != set(self.attributes):
             raise DataError(
@@ -133,7 +145,9 @@ class Catalogue:
 
     @classmethod
     def read_parquet(cls, path: Path | str) -> Self:
-        """Read what :meth:`write_parquet` wrote; raises :class:`DataError` when the file is missing or another."""
+        """Read what :meth:`write_parquet` wrote; raises :class:`DataError` when the file is missing or
+        another.
+        """
         table = read_arrow(path)
         metadata = table.schema.metadata or {}
         if _TITLE_KEY not in metadata or "item_id" not in table.column_names:

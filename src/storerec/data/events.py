@@ -22,7 +22,8 @@ _FORMATS = (
 class EventCollector:
     """Takes batches of (user id, item id, time) in file order and ends with CSR arrays.
 
-    Memory per kept event: 4 bytes user number, 4 bytes item row, 8 bytes time, and 8 bytes for the final order.
+    Memory per kept event: 4 bytes user number, 4 bytes item row, 8 bytes time, and 8 bytes for the final
+    order.
     """
 
     def __init__(self, catalogue: Catalogue, *, unknown: str = "drop", source: str = "events") -> None:
@@ -36,11 +37,13 @@ class EventCollector:
         self._examples: list[str] = []
 
     def add(self, users: pl.Series, items: pl.Series, times: np.ndarray | None) -> None:
-        """Add one batch; ids are non-empty String, times (m,) numbers or None where rows are in time order.
+        """Add one batch; ids are non-empty String, times (m,) numbers or None where rows are in time
+        order.
 
         Raises
         ------
-        DataError: an item is unknown and the policy is "error".
+        DataError
+            An item is unknown and the policy is "error".
         """
         rows = self._catalogue.rows(items)
         kept = rows >= 0
@@ -80,20 +83,21 @@ class EventCollector:
 
         Raises
         ------
-        DataError: there was no event, or none with a known item.
+        DataError
+            There was no event, or none with a known item.
         """
         examples = ", ".join(repr(example) for example in self._examples)
         if self._seen == 0:
             raise DataError(f"{self._source}: there are no events")
         if self._dropped == self._seen:
             raise DataError(
-                f"{self._source}: none of the {self._seen} events names an item of the catalogue, for example {examples}; "
-                "check the item id columns of both files"
+                f"{self._source}: none of the {self._seen} events names an item of the catalogue, for "
+                f"example {examples}; check the item id columns of both files"
             )
         if self._dropped:
             warnings.warn(
-                f"{self._source}: {self._dropped} of {self._seen} events were left out, because the catalogue lacks "
-                f"their items, for example {examples}",
+                f"{self._source}: {self._dropped} of {self._seen} events were left out, because the "
+                f"catalogue lacks their items, for example {examples}",
                 StorerecWarning,
                 stacklevel=3,
             )
@@ -116,10 +120,10 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 class Clock:
     """Turns timestamps of one column, batch by batch, into numbers that order alike.
 
-    Integers stay integers (Int64), other finite numbers become Float64, dates and datetimes microseconds (Int64).
-    Text is read as numbers if the column's first non-empty value is one, else as dates: ISO, or
-    ``11/15/2019 8:55:22 AM`` as in MIND. One rule serves the whole column: a guess per value could read 1/2 and 2/1
-    differently, and would mix seconds with microseconds.
+    Integers stay integers (Int64), other finite numbers become Float64, dates and datetimes microseconds
+    (Int64). Text is read as numbers if the column's first non-empty value is one, else as dates: ISO, or
+    ``11/15/2019 8:55:22 AM`` as in MIND. One rule serves the whole column: a guess per value could read 1/2
+    and 2/1 differently, and would mix seconds with microseconds.
     """
 
     def __init__(self) -> None:

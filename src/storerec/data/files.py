@@ -14,7 +14,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and move it to ``path`` when the block ends well.
 
     The temporary file lies in the same folder, because ``os.replace`` is atomic within one file system only.
-    When the block raises, the temporary file is removed and ``path`` stays as it was. Missing folders are made.
+    When the block raises, the temporary file is removed and ``path`` stays as it was. Missing folders are
+    made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,13 +23,17 @@ _SLICE = 1 << 19  # events encoded at a time: bounds the memory of the id lookup
 
 
 class Histories:
-    """Item sequences of many users (CSR): user ``u`` has ``items[offsets[u]:offsets[u + 1]]``, oldest first.
+    """Item sequences of many users (CSR): user ``u`` has ``items[offsets[u]:offsets[u + 1]]``, oldest
+    first.
 
     Attributes
     ----------
-    user_ids: (users,) String, unique.
-    offsets: (users + 1,) int64, from 0 to the number of events, never falling.
-    items: (events,) int32 rows of the catalogue.
+    user_ids
+        (users,) String, unique.
+    offsets
+        (users + 1,) int64, from 0 to the number of events, never falling.
+    items
+        (events,) int32 rows of the catalogue.
     """
 
     def __init__(self, user_ids: pl.Series, offsets: np.ndarray, items: np.ndarray) -> None:
@@ -42,7 +46,8 @@ class Histories:
 
         Raises
         ------
-        DataError: the offsets do not fit the users and items, an item row is negative, or a user id is empty, null
+        DataError
+            The offsets do not fit the users and items, an item row is negative, or a user id is empty, null
             or occurs twice.
         """
         ids = user_ids if isinstance(user_ids, pl.Series) else pl.Series(list(user_ids), dtype=pl.String)
@@ -66,28 +71,40 @@ class Histories:
         item_id: str = "item_id",
         timestamp: str | None = "timestamp",
         unknown: Unknown = "drop",
+        source: str = "events",
     ) -> Self:
         """Build from a table of events, one row each.
 
-        A user's events are ordered by (timestamp, row), so equal timestamps keep the order of the table. Users are
-        ordered by the first appearance of one of their kept events in the table. Repeated items are kept.
+        A user's events are ordered by (timestamp, row), so equal timestamps keep the order of the table.
+        Users are ordered by the first appearance of one of their kept events in the table. Repeated items are
+        kept.
 
         Parameters
         ----------
-        events: rows in any order.
-        catalogue: gives the items' row numbers.
-        user_id, item_id: id columns; any type, compared as text.
-        timestamp: a column of numbers, numbers as text, dates or datetimes; None means that the rows are in time order.
-        unknown: what to do with item ids the catalogue lacks: leave the event out and warn, or raise.
+        events
+            Rows in any order.
+        catalogue
+            Gives the items' row numbers.
+        user_id, item_id
+            Id columns; any type, compared as text.
+        timestamp
+            A column of numbers, numbers as text, dates or datetimes; None means that the rows are in time
+            order.
+        unknown
+            What to do with item ids the catalogue lacks: leave the event out and warn, or raise.
+        source
+            What messages call the table.
 
         Raises
         ------
-        DataError: a column is missing; an id is null or empty; a timestamp is missing or no number or date; an item
+        DataError
+            A column is missing; an id is null or empty; a timestamp is missing or no number or date; an item
             is unknown and ``unknown`` is "error"; no event is left.
 
         Warns
         -----
-        StorerecWarning: events with unknown items were left out (with their count and up to 3 ids).
+        StorerecWarning
+            Events with unknown items were left out (with their count and up to 3 ids).
         """
         columns = {user_id: "--user-id", item_id: "--item-id"} | (
             {timestamp: "--timestamp"} if timestamp else {}
@@ -100,7 +117,7 @@ class Histories:
                 )
         lazy = events.lazy().select(list(columns))
         frame = lazy.collect(engine="streaming") if isinstance(events, pl.LazyFrame) else lazy.collect()
-        collector = EventCollector(catalogue, unknown=unknown)
+        collector = EventCollector(catalogue, unknown=unknown, source=source)
         users, items = _ids(frame, user_id), _ids(frame, item_id)
         times = None if timestamp is None else _times(frame[timestamp])
         for start in range(0, frame.height, _SLICE):
@@ -117,20 +134,27 @@ class Histories:
         user_id: str = "user_id",
         items: str = "items",
         unknown: Unknown = "drop",
+        source: str = "events",
     ) -> Self:
         """Build from a table with one row per user; a user without any known item is left out.
 
         Parameters
         ----------
-        frame: users in the order wanted.
-        catalogue: gives the items' row numbers.
-        user_id: the id column; unique.
-        items: a list column of item ids, or text of item ids divided by blanks or commas, oldest first.
-        unknown: as in :meth:`from_events`.
+        frame
+            Users in the order wanted.
+        catalogue
+            Gives the items' row numbers.
+        user_id
+            The id column; unique.
+        items
+            A list column of item ids, or text of item ids divided by blanks or commas, oldest first.
+        unknown, source
+            As in :meth:`from_events`.
 
         Raises
         ------
-        DataError: as in :meth:`from_events`, or a user occurs twice.
+        DataError
+            As in :meth:`from_events`, or a user occurs twice.
         """
         for name, flag in ((user_id, "--user-id"), (items, "--items")):
             if name not in frame.columns:
@@ -143,7 +167,7 @@ class Histories:
                 f"user '{users.filter(users.is_duplicated())[0]}' occurs twice; one row per user is needed"
             )
         lists = frame.select(pl.lit(users).alias("user_id"), split_ids(frame[items]).alias("item_id"))
-        collector = EventCollector(catalogue, unknown=unknown)
+        collector = EventCollector(catalogue, unknown=unknown, source=source)
         for part in lists.iter_slices(_SLICE // 16):
             rows = part.explode("item_id").drop_nulls("item_id")
             collector.add(rows["user_id"], rows["item_id"], None)
@@ -204,7 +228,9 @@ class Histories:
         return np.bincount(self.items, minlength=n_items)
 
     def write_parquet(self, path: Path | str) -> None:
-        """Write to a Parquet file, atomically: ``user_id`` and ``items`` (list of catalogue rows), one row per user."""
+        """Write to a Parquet file, atomically: ``user_id`` and ``items`` (list of catalogue rows), one row
+        per user.
+        """
         lists = pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.items))
         users = self.user_ids.to_arrow(compat_level=pl.CompatLevel.oldest())
         with atomic(path) as temporary:
@@ -212,7 +238,9 @@ class Histories:
 
     @classmethod
     def read_parquet(cls, path: Path | str) -> Self:
-        """Read what :meth:`write_parquet` wrote; raises :class:`DataError` when the file is missing or another."""
+        """Read what :meth:`write_parquet` wrote; raises :class:`DataError` when the file is missing or
+        another.
+        """
         table = read_arrow(path)
         if table.column_names != ["user_id", "items"]:
             raise DataError(f"{path}: not histories written by storerec")

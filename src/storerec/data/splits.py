@@ -17,8 +17,9 @@ class SplitConfig(Config):
     """How histories are divided."""
 
     protocol: Literal["leave_one_out", "users"] = "leave_one_out"
-    """leave_one_out: of every user the last item is test, the one before it validation, all before it training.
-    users: some users are test, others training, as in the paper."""
+    """leave_one_out: of every user the last item is test, the one before it validation, all before it
+    training. users: some users are test, others training, as in the paper.
+    """
 
     test_users: int = Field(default=5000, ge=1)
     """Protocol users: number of test users, drawn by seed (the paper: 5,000 of 45,000)."""
@@ -36,8 +37,10 @@ class Cases:
 
     Attributes
     ----------
-    histories: what is known of each user, at least one item.
-    targets: (users,) int32 rows of the catalogue: the item that came next.
+    histories
+        What is known of each user, at least one item.
+    targets
+        (users,) int32 rows of the catalogue: the item that came next.
     """
 
     histories: Histories
@@ -58,10 +61,14 @@ class Split:
 
     Attributes
     ----------
-    protocol: "leave_one_out" or "users".
-    train: training sequences; no target of a validation or test case is in them as such.
-    validation, test: the cases.
-    notes: what a report must say of this split: users that could not serve as cases.
+    protocol
+        "leave_one_out" or "users".
+    train
+        Training sequences; no target of a validation or test case is in them as such.
+    validation, test
+        The cases.
+    notes
+        What a report must say of this split: users that could not serve as cases.
     """
 
     protocol: str
@@ -81,13 +88,14 @@ def split(histories: Histories, config: SplitConfig, seed: int) -> Split:
 def leave_one_out(histories: Histories) -> Split:
     """Hold out each user's last item as test target and the one before it as validation target.
 
-    The test input is all items before the target, the validation item among them. Users with fewer than 3 items
-    have no training item left under that rule: they stay in training, whole, and give no case. Inputs keep their
-    full length; whoever reads them cuts them.
+    The test input is all items before the target, the validation item among them. Users with fewer than 3
+    items have no training item left under that rule: they stay in training, whole, and give no case. Inputs
+    keep their full length; whoever reads them cuts them.
 
     Raises
     ------
-    DataError: no user has 3 items.
+    DataError
+        No user has 3 items.
     """
     lengths = histories.lengths
     eligible = lengths >= 3
@@ -108,16 +116,18 @@ def leave_one_out(histories: Histories) -> Split:
 def split_users(
     histories: Histories, test_users: int, validation_share: float, max_items: int, seed: int
 ) -> Split:
-    """Divide the users: ``test_users`` random ones test, ``validation_share`` of the rest validate, the rest train.
+    """Divide the users: ``test_users`` random ones test, ``validation_share`` of the rest validate, the
+    rest train.
 
-    A user's sequence is the last ``max_items`` items; of test and validation users the last one is the target. The
-    draw depends on the user ids and the seed alone, not on the order of users, so a re-written file gives the same
-    split. Users with one item cannot be cases: they stay in training. At least one user validates, if the share is
-    above 0.
+    A user's sequence is the last ``max_items`` items; of test and validation users the last one is the
+    target. The draw depends on the user ids and the seed alone, not on the order of users, so a re-written
+    file gives the same split. Users with one item cannot be cases: they stay in training. At least one user
+    validates, if the share is above 0.
 
     Raises
     ------
-    DataError: there are not enough users with 2 items for ``test_users`` and one training user.
+    DataError
+        There are not enough users with 2 items for ``test_users`` and one training user.
     """
     recent = histories.tail(max_items)
     eligible = np.flatnonzero(recent.lengths >= 2)

@@ -14,18 +14,34 @@ from storerec.data.readers.rows import BadRows, RowReader
 from storerec.data.readers.tables import collect_events, collect_items
 from storerec.errors import DataError
 
-_GENRES_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+_GENRES_100K = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *(
+        "Fantasy",
+        "Film-Noir",
+        "Horror",
+        "Musical",
+        "Mystery",
+        "Romance",
+        "Sci-Fi",
+        "Thriller",
+        "War",
+        "Western",
+    ),
+)
 
 
 def movielens_100k(*, cache: Path | None = None) -> tuple[Catalogue, Histories]:
     """MovieLens 100K (1,682 films, 943 users, 100,000 ratings): fetched on first use, then from the cache.
 
-    Attributes: title, year, genres. All ratings count as events, whatever their stars. Source: F. M. Harper and J. A.
-    Konstan, 2015, "The MovieLens Datasets: History and Context", as carried by the package recbole 1.2.1.
+    Attributes: title, year, genres. All ratings count as events, whatever their stars. Source: F. M. Harper
+    and J. A. Konstan, 2015, "The MovieLens Datasets: History and Context", as carried by the package recbole
+    1.2.1.
 
     Raises
     ------
-    FetchError: the files could not be fetched.
+    FetchError
+        The files could not be fetched.
     """
     items, events = registry_files(MOVIELENS_100K, cache=cache)
     return read_atomic(items, events)
@@ -36,13 +52,15 @@ def read_movielens(
 ) -> tuple[Catalogue, Histories]:
     """Read an unpacked MovieLens folder, of whichever layout it has.
 
-    u.item and u.data (100K: ``|``, Latin-1), movies.dat and ratings.dat (1M, 10M: ``::``), movies.csv and ratings.csv
-    (20M and later), or RecBole's ``*.item`` and ``*.inter``. All ratings count as events. Attributes: title (in 100K,
-    1M, 10M and later with the year in it, as written there) and genres, divided by ", ".
+    u.item and u.data (100K: ``|``, Latin-1), movies.dat and ratings.dat (1M, 10M: ``::``), movies.csv and
+    ratings.csv (20M and later), or RecBole's ``*.item`` and ``*.inter``. All ratings count as events.
+    Attributes: title (in 100K, 1M, 10M and later with the year in it, as written there) and genres, divided
+    by ", ".
 
     Raises
     ------
-    DataError: the folder holds none of these layouts, or a file is bad (RowError with its line).
+    DataError
+        The folder holds none of these layouts, or a file is bad (RowError with its line).
     """
     folder = Path(folder)
     if (folder / "u.item").is_file():
@@ -65,13 +83,16 @@ def read_movielens(
 def read_atomic(
     items: Path | str, events: Path | str, *, bad_rows: BadRows = "error", unknown: Unknown = "drop"
 ) -> tuple[Catalogue, Histories]:
-    """Read RecBole's atomic files: tab-divided, each column's type after a colon (``movie_title:token_seq``).
+    """Read RecBole's atomic files: tab-divided, each column's type after a colon
+    (``movie_title:token_seq``).
 
-    Attributes are all item columns, without their types; MovieLens' columns get the names title, year and genres.
+    Attributes are all item columns, without their types; MovieLens' columns get the names title, year and
+    genres.
 
     Raises
     ------
-    DataError: a file or column is missing (RowError for a bad row, with its line).
+    DataError
+        A file or column is missing (RowError for a bad row, with its line).
     """
     layout = Layout("delimited", "\t", quote=None)
     reader = RowReader(items, layout, bad_rows=bad_rows)

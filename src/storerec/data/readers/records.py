@@ -1,7 +1,8 @@
-"""Reading a file one row at a time, in Python: slow, but every row knows its line and every fault has a reason.
+"""Reading a file one row at a time, in Python: slow, but every row knows its line and every fault has a
+reason.
 
-The fast readers in :mod:`storerec.data.readers.rows` come here for headers, for files they refuse, and to name the line
-of a bad row.
+The fast readers in :mod:`storerec.data.readers.rows` come here for headers, for files they refuse, and to
+name the line of a bad row.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ class Layout:
 
     Attributes
     ----------
-    kind: delimited text, one JSON object a line, one Python literal dict a line, or Parquet.
-    separator: between fields of delimited text; may be longer than one character.
-    quote: the quote character of delimited text; None takes quotes literally.
-    names: column names of delimited text without a header line; None where the first line has them.
+    kind
+        Delimited text, one JSON object a line, one Python literal dict a line, or Parquet.
+    separator
+        Between fields of delimited text; may be longer than one character.
+    quote
+        The quote character of delimited text; None takes quotes literally.
+    names
+        Column names of delimited text without a header line; None where the first line has them.
     """
 
     kind: Literal["delimited", "json", "literal", "parquet"]
@@ -69,7 +74,9 @@ class Record(NamedTuple):
 
 
 def check_file(path: Path, encoding: str) -> str:
-    """Return the encoding's plain name; raises :class:`DataError` for a missing or empty file or a wide encoding."""
+    """Return the encoding's plain name; raises :class:`DataError` for a missing or empty file or a wide
+    encoding.
+    """
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
@@ -90,7 +97,9 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
-    """Give (line number from 1, text with its line end, fault); the fault is "" unless bytes cannot be decoded."""
+    """Give (line number from 1, text with its line end, fault); the fault is "" unless bytes cannot be
+    decoded.
+    """
     with open_bytes(path) as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
@@ -108,7 +117,9 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
 
 
 def records(path: Path, layout: Layout, encoding: str) -> Iterator[Record]:
-    """Give all rows of a text file in order, blank lines left out; raises :class:`DataError` for a damaged .gz."""
+    """Give all rows of a text file in order, blank lines left out; raises :class:`DataError` for a damaged
+    .gz.
+    """
     try:
         if layout.kind != "delimited":
             yield from _object_records(path, layout.kind, encoding)
@@ -195,7 +206,9 @@ def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
 
 
 def as_plain_text(value: Any) -> str | None:
-    """Turn a JSON value into text, as a cast of the fast readers does: lists are flattened and joined by ", "."""
+    """Turn a JSON value into text, as a cast of the fast readers does: lists are flattened and joined by
+    ", ".
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -1,8 +1,9 @@
 """Reading big files batch by batch: Arrow first, and line by line from where Arrow refuses.
 
-Arrow's streaming readers are strict: a wrong field count, a byte that is no UTF-8, broken JSON or a value of another
-type is an error there, never a null. On such an error reading goes on with :mod:`storerec.data.readers.records`, which
-finds the bad line, or accepts what is right but unusual (a JSON field that is once a number and once a text).
+Arrow's streaming readers are strict: a wrong field count, a byte that is no UTF-8, broken JSON or a value of
+another type is an error there, never a null. On such an error reading goes on with
+:mod:`storerec.data.readers.records`, which finds the bad line, or accepts what is right but unusual (a JSON
+field that is once a number and once a text).
 """
 
 from __future__ import annotations
@@ -15,22 +16,20 @@ from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from storerec.data.histories import split_ids
+from storerec.data.readers.arrow import table_batches
 from storerec.data.readers.records import Layout, Record, as_plain_text, check_file, header, records
 from storerec.errors import DataError, RowError, StorerecWarning
 
 BadRows = Literal["error", "skip"]
 
 RECORD = "#record"
-"""Column of the batches: the row's number among the readable rows, from 0; :meth:`RowReader.line` gives its line."""
+"""Column of the batches: the row's number among the readable rows, from 0; :meth:`RowReader.line` gives
+its line.
+"""
 
-_BLOCK = (
-    8 << 20
-)  # bytes Arrow parses at a time; also the longest row it can read, longer ones are read slowly
 _SLOW_BATCH = 50_000
 _SAMPLE = 100  # JSON objects looked at for column names and types
 
@@ -46,7 +45,9 @@ class Faults:
         self._first: RowError | None = None
 
     def add(self, line: int, reason: str, field: str | None = None, count: int = 1) -> None:
-        """Note ``count`` bad rows, the first of them on ``line``; raises :class:`RowError` under policy "error"."""
+        """Note ``count`` bad rows, the first of them on ``line``; raises :class:`RowError` under policy
+        "error".
+        """
         error = RowError(reason, file=str(self._path), line=line, field=field)
         if self._policy == "error":
             raise error
@@ -66,7 +67,8 @@ class RowReader:
 
     Attributes
     ----------
-    names: the columns found (for JSON: the keys of the first 100 objects).
+    names
+        The columns found (for JSON: the keys of the first 100 objects).
     """
 
     def __init__(
@@ -81,7 +83,8 @@ class RowReader:
 
         Raises
         ------
-        DataError: the file is missing, empty or of unknown kind.
+        DataError
+            The file is missing, empty or of unknown kind.
         """
         self.path = Path(path)
         self.layout = layout or Layout.of(self.path)
@@ -107,8 +110,10 @@ class RowReader:
 
         Raises
         ------
-        DataError: one is missing; names it, the columns found and the flag.
-        RowError: not one of the first JSON objects could be read.
+        DataError
+            One is missing; names it, the columns found and the flag.
+        RowError
+            Not one of the first JSON objects could be read.
         """
         if self.layout.kind in ("json", "literal") and not self._sample:
             for row in islice(records(self.path, self.layout, self._encoding), 1):
@@ -123,20 +128,23 @@ class RowReader:
                 raise DataError(f"{self.path}: column '{name}' occurs twice")
 
     def batches(self, columns: Sequence[str], *, lists: Iterable[str] = ()) -> Iterator[pl.DataFrame]:
-        """Give the rows in file order as frames of ``columns`` and ``RECORD``; broken rows go to ``faults``.
+        """Give the rows in file order as frames of ``columns`` and ``RECORD``; broken rows go to
+        ``faults``.
 
         Columns are String, or what JSON and Parquet say they are; columns in ``lists`` are List(String).
 
         Raises
         ------
-        RowError: a row is broken, under policy "error".
-        DataError: the file is damaged.
+        RowError
+            A row is broken, under policy "error".
+        DataError
+            The file is damaged.
         """
         columns, lists = list(dict.fromkeys(columns)), set(lists)
         done = 0
-        fast = self._fast(columns)
+        fast = table_batches(self.path, self.layout, self._encoding, columns, self._sample)
         while fast is not None:
-            # Only the step into Arrow is guarded: what the consumer of this generator raises is not ours to catch.
+            # Only the step into Arrow is guarded: what the consumer raises is not ours to catch.
             try:
                 batch = next(fast, None)
             except (pa.ArrowException, UnicodeError, OSError, EOFError) as error:
@@ -150,55 +158,6 @@ class RowReader:
                 yield _numbered(frame, done)
                 done += frame.height
         yield from self._slow(columns, lists, done)
-
-    def _fast(self, columns: list[str]) -> Iterator[pa.Table] | None:
-        if self.layout.kind == "parquet":
-            return _parquet_batches(self.path, columns)
-        if self.layout.kind == "json":
-            schema = _json_schema(self._sample, columns)
-            return None if schema is None else self._json_batches(schema)
-        if self.layout.kind == "delimited" and len(self.layout.separator) == 1:
-            return self._csv_batches(columns)
-        return None
-
-    def _stream(self) -> pa.NativeFile:
-        stream = pa.input_stream(
-            str(self.path), compression="gzip" if self.path.suffix.lower() == ".gz" else None
-        )
-        if self._encoding.lower() != "utf-8":
-            stream = pa.transcoding_input_stream(stream, self._encoding, "utf-8")
-        return stream
-
-    def _csv_batches(self, columns: list[str]) -> Iterator[pa.Table]:
-        layout = self.layout
-        # strings_can_be_null off: an empty field stays "", and the texts NA and null stay what they are.
-        reader = pyarrow.csv.open_csv(
-            self._stream(),
-            read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=layout.names),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.separator,
-                quote_char=layout.quote or False,
-                newlines_in_values=layout.quote is not None,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=columns,
-                column_types=dict.fromkeys(columns, pa.large_string()),
-                strings_can_be_null=False,
-            ),
-        )
-        yield from (pa.Table.from_batches([batch]) for batch in reader)
-
-    def _json_batches(self, schema: pa.Schema) -> Iterator[pa.Table]:
-        reader = pyarrow.json.open_json(
-            self._stream(),
-            read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
-            ),
-        )
-        for batch in reader:
-            batch.validate(full=True)  # Arrow's JSON parser does not look whether texts are UTF-8
-            yield pa.Table.from_batches([batch])
 
     def _slow(self, columns: list[str], lists: set[str], done: int) -> Iterator[pl.DataFrame]:
         rows = self._readable(done)
@@ -243,12 +202,15 @@ class RowReader:
 
         Parameters
         ----------
-        frame: a batch.
-        checks: (field, reason, mask of bad rows) each.
+        frame
+            A batch.
+        checks
+            (field, reason, mask of bad rows) each.
 
         Raises
         ------
-        RowError: for the first bad row in file order, under policy "error".
+        RowError
+            For the first bad row in file order, under policy "error".
         """
         good = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
         first: tuple[int, str, str] | None = None
@@ -261,30 +223,6 @@ class RowReader:
             at, field, reason = first
             self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=int((~good).sum()))
         return good
-
-
-def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1 << 18, columns=columns):
-            yield pa.Table.from_batches([batch])
-
-
-def _json_schema(sample: list[dict[str, Any]], columns: list[str]) -> pa.Schema | None:
-    """Give Arrow the types that the sample shows; None where it shows several for one key, or nested objects."""
-    types = {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    fields = []
-    for name in columns:
-        values = [row[name] for row in sample if row.get(name) is not None]
-        kinds = {type(value) for value in values}
-        if kinds == {list}:
-            if any(type(part) is not str for value in values for part in value):
-                return None
-            fields.append((name, pa.list_(pa.large_string())))
-        elif len(kinds) > 1 or not kinds <= types.keys():
-            return None
-        else:
-            fields.append((name, types[kinds.pop()] if kinds else pa.large_string()))
-    return pa.schema(fields)
 
 
 def _numbered(frame: pl.DataFrame, first: int) -> pl.DataFrame:

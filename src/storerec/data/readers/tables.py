@@ -20,7 +20,7 @@ from storerec.errors import DataError, RowError, StorerecWarning
 Duplicates = Literal["error", "first"]
 
 
-def read_items_table(
+def read_items(
     path: Path | str,
     *,
     item_id: str = "item_id",
@@ -35,23 +35,34 @@ def read_items_table(
 
     Parameters
     ----------
-    path: a .csv, .tsv, .jsonl or .parquet file (text also with .gz).
-    item_id: the id column.
-    text: the text columns; None takes all others. Columns of other types are cast to text.
-    title: the column shown to people; None takes one called title or name, else the first text column.
-    layout: how the rows are written; None goes by the extension.
-    encoding: of text files; any that extends ASCII.
-    bad_rows: "error" stops at the first unreadable row or empty id, "skip" leaves such rows out and warns.
-    duplicates: "error" stops at an id's second row, "first" keeps the first row and warns.
+    path
+        A .csv, .tsv, .jsonl or .parquet file (text also with .gz).
+    item_id
+        The id column.
+    text
+        The text columns; None takes all others. Columns of other types are cast to text.
+    title
+        The column shown to people; None takes one called title or name, else the first text column.
+    layout
+        How the rows are written; None goes by the extension.
+    encoding
+        Of text files; any that extends ASCII.
+    bad_rows
+        "error" stops at the first unreadable row or empty id, "skip" leaves such rows out and warns.
+    duplicates
+        "error" stops at an id's second row, "first" keeps the first row and warns.
 
     Raises
     ------
-    RowError: a bad row, with file, line and field.
-    DataError: the file is missing, empty or has no such column; an id occurs twice.
+    RowError
+        A bad row, with file, line and field.
+    DataError
+        The file is missing, empty or has no such column; an id occurs twice.
 
     Warns
     -----
-    StorerecWarning: rows were skipped, or items have no text at all (they are kept).
+    StorerecWarning
+        Rows were skipped, or items have no text at all (they are kept).
     """
     reader = RowReader(path, layout, encoding=encoding, bad_rows=bad_rows)
     reader.require({item_id: "--item-id"} | dict.fromkeys(text or (), "--text"))
@@ -66,7 +77,7 @@ def collect_items(
     title: str | None = None,
     duplicates: Duplicates = "error",
 ) -> Catalogue:
-    """Read all rows of an open file into a catalogue; arguments and errors as :func:`read_items_table`."""
+    """Read all rows of an open file into a catalogue; arguments and errors as :func:`read_items`."""
     if duplicates not in ("error", "first"):
         raise DataError(f"duplicates must be 'error' or 'first', not '{duplicates}'")
     names = [name for name in reader.names if name != item_id] if text is None else list(text)
@@ -95,14 +106,15 @@ def _without_duplicates(
             f"item id '{example}' occurs a second time", file=str(reader.path), line=line, field=item_id
         )
     warnings.warn(
-        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in line {line}",
+        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in "
+        f"line {line}",
         StorerecWarning,
         stacklevel=4,
     )
     return frame.filter(first)
 
 
-def read_events_table(
+def read_events(
     path: Path | str,
     catalogue: Catalogue,
     *,
@@ -117,30 +129,40 @@ def read_events_table(
 ) -> Histories:
     """Read events: one row each (user, item, timestamp), or with ``items`` one row per user.
 
-    A user's events are ordered by (timestamp, row); users by the first appearance of a kept event. The file is read in
-    batches: ten million rows take well under 2 GiB.
+    A user's events are ordered by (timestamp, row); users by the first appearance of a kept event. The file
+    is read in batches: ten million rows take well under 2 GiB.
 
     Parameters
     ----------
-    path: a .csv, .tsv, .jsonl or .parquet file (text also with .gz).
-    catalogue: gives the items' row numbers.
-    user_id, item_id: the id columns.
-    timestamp: numbers, dates or datetimes; None when the rows are in time order.
-    items: a column with all of a user's item ids, oldest first: a list (JSON lines, Parquet), or ids divided by blanks
-        or commas. Then ``item_id`` and ``timestamp`` are not used.
-    layout, encoding, bad_rows: as in :func:`read_items_table`; an empty id and a timestamp that is missing or no number
-        or date make a row bad.
-    unknown: "drop" leaves events with unknown items out and warns, "error" raises.
+    path
+        A .csv, .tsv, .jsonl or .parquet file (text also with .gz).
+    catalogue
+        Gives the items' row numbers.
+    user_id, item_id
+        The id columns.
+    timestamp
+        Numbers, dates or datetimes; None when the rows are in time order.
+    items
+        A column with all of a user's item ids, oldest first: a list (JSON lines, Parquet), or ids divided by
+        blanks or commas. Then ``item_id`` and ``timestamp`` are not used.
+    layout, encoding, bad_rows
+        As in :func:`read_items`; an empty id and a timestamp that is missing or no number or date make a row
+        bad.
+    unknown
+        "drop" leaves events with unknown items out and warns, "error" raises.
 
     Raises
     ------
-    RowError: a bad row, with file, line and field; with ``items``, a user's second row.
-    DataError: the file is missing, empty or has no such column; an item is unknown and ``unknown`` is "error"; no
+    RowError
+        A bad row, with file, line and field; with ``items``, a user's second row.
+    DataError
+        The file is missing, empty or has no such column; an item is unknown and ``unknown`` is "error"; no
         event names a known item.
 
     Warns
     -----
-    StorerecWarning: rows were skipped, or events with unknown items left out.
+    StorerecWarning
+        Rows were skipped, or events with unknown items left out.
     """
     reader = RowReader(path, layout, encoding=encoding, bad_rows=bad_rows)
     if items is not None:
@@ -157,7 +179,7 @@ def collect_events(
     *,
     unknown: Unknown,
 ) -> Histories:
-    """Read all events of an open file, one row each; arguments and errors as :func:`read_events_table`."""
+    """Read all events of an open file, one row each; arguments and errors as :func:`read_events`."""
     flags = {user_id: "--user-id", item_id: "--item-id"} | ({timestamp: "--timestamp"} if timestamp else {})
     reader.require(flags)
     collector = EventCollector(catalogue, unknown=unknown, source=str(reader.path))
