@@ -26,7 +26,7 @@ def make(sequences):
 
 @pytest.fixture(scope="module")
 def world():
-    """A noisy cycle through the items, so that the last item says much of the next; items from 30 are rare."""
+    """A noisy cycle through the items, so that the last item says much of the next; from 30 rare."""
     rng = np.random.default_rng(0)
     sequences = []
     for _ in range(120):

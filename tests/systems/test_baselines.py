@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from conformance import check_system
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from storerec.systems import popularity
 from storerec.systems.base import Exclusions, RankedLists
 from storerec.systems.markov import Markov
 from storerec.systems.popularity import Popularity
+from tests.systems.conformance import check_system
 
 
 def make(*sequences):

@@ -43,6 +43,7 @@ def plot_slices(evaluation: Evaluation, path: Path | str, metric: str | None = N
         axes.bar(x, value, width, yerr=np.stack([low, high]), capsize=3, label=system)
     sizes = [part.n for part in evaluation.systems[evaluation.reference].slices.values()]
     axes.set_xticks(range(len(names)), [f"{name}\nn={n}" for name, n in zip(names, sizes, strict=True)])
+    axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel("Training events of the target item")
     axes.set_ylabel(f"{printed(metric)} ({evaluation.confidence:.0%} interval)")
     axes.legend()
@@ -67,6 +68,7 @@ def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> No
     axes.set_xticks(x, [str(i + 1) for i in x])
     axes.set_xlabel("Code position")
     axes.set_ylabel("Codes")
+    axes.set_ylim(top=1.3 * max(position.size for position in report.positions))  # room for the legend
     shared = f"{report.colliding_share:.1%} share a tuple"
     axes.set_title(f"{report.items} items, {shared} ({report.policy})", fontsize=9)
     axes.legend(fontsize=8)
@@ -76,24 +78,26 @@ def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> No
 def plot_losses(phases: dict[str, Sequence[dict[str, Any]]], path: Path | str) -> None:
     """Loss curves, one panel per phase.
 
-    ``phases`` maps a phase's name to records in order, dicts with ``step`` or ``epoch`` and any of ``loss``
-    (training) and further numbers whose name ends in ``loss`` (such as ``validation_loss``). Writes a PNG
-    atomically; raises :class:`DataError` when a phase has no loss to plot.
+    ``phases`` maps a phase's name to records in order, dicts all with ``step``, or all with ``epoch``, and
+    any of ``loss`` (training) and further numbers whose name ends in ``loss`` (such as ``validation_loss``).
+    Writes a PNG atomically; raises :class:`DataError` when a phase has no loss to plot.
     """
     if not phases:
         raise DataError("no training phase to plot")
     figure, panels = _figure(5 * len(phases), 4, panels=len(phases))
     for axes, (phase, records) in zip(panels, phases.items(), strict=True):
         unit = "step" if any("step" in r for r in records) else "epoch"
-        curves = sorted({name for r in records for name in r if name.endswith("loss")})
+        numbers = [name for r in records for name, value in r.items() if value is not None]
+        curves = sorted({name for name in numbers if name.endswith("loss")})
         if not curves:
             raise DataError(f"phase '{phase}' has no loss to plot")
         for curve in curves:
-            points = [(r[unit], r[curve]) for r in records if r.get(curve) is not None and unit in r]
+            points = [(r[unit], r[curve]) for r in records if r.get(curve) is not None]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=curve)
         axes.set_title(phase)
         axes.set_xlabel(unit.capitalize())
-        axes.set_ylabel("Loss (nats per token)")
+        axes.locator_params(axis="x", integer=True)
+        axes.set_ylabel("Loss (nats)")
         axes.legend()
     _save(figure, path)
 
