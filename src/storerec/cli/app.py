@@ -1,0 +1,40 @@
+"""The program ``storerec``: its verbs. Nothing heavy is imported before one runs, so help comes at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from storerec._version import __version__
+from storerec.cli import cluster, demo, evaluate, fit, inspect, recommend, tokenize, train
+
+app = typer.Typer(
+    name="storerec",
+    help="Recommend items from their texts and users' histories with one language model (STORE).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # what is no StorerecError is our bug: show its plain traceback
+)
+for _verb in (fit, tokenize, cluster, train, evaluate, recommend, inspect, demo):
+    _verb.add_to(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"storerec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+def main() -> None:
+    """Run the program; the console entry ``storerec``."""
+    app(prog_name="storerec")

@@ -1,0 +1,48 @@
+"""``storerec evaluate``: STORE and the baselines on held-out targets."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from storerec.cli.ending import verb
+from storerec.cli.options import ExcludeHistoryOption, JsonOption, ProgressOption, RunFolderArgument
+from storerec.cli.output import show, write_result
+
+
+class SplitName(StrEnum):
+    """Which held-out targets."""
+
+    test = "test"
+    validation = "validation"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("evaluate")(evaluate)
+
+
+@verb(resumes=False)
+def evaluate(
+    run: RunFolderArgument,
+    json: JsonOption = None,
+    split: Annotated[SplitName, typer.Option(help="Which held-out targets.")] = SplitName.test,
+    exclude_history: ExcludeHistoryOption = False,
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="Write plots into the run folder.")
+    ] = True,
+    progress: ProgressOption = True,
+) -> None:
+    """Measure STORE, popularity and Markov on held-out targets, ranking the full catalogue."""
+    from storerec.llm.progress import Progress
+    from storerec.pipeline import RunFolder, evaluate_run
+
+    folder = RunFolder.open(run)
+    with Progress(enabled=progress) as bars:
+        result = evaluate_run(
+            folder, which=split.value, exclude_history=exclude_history, plots=plots, progress=bars
+        )
+    write_result(json, result.to_json())
+    show(*result.tables(), markup=True)  # these tables escape what they show

@@ -1,0 +1,161 @@
+"""``storerec fit``: from tables of items and events to a bundle, in a run folder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from storerec.cli import options
+from storerec.cli.ending import verb
+from storerec.cli.output import code_tables, show
+from storerec.cli.tables import Tables
+
+if TYPE_CHECKING:
+    from storerec.pipeline import StoreConfig
+
+
+class BadRows(StrEnum):
+    """What to do with rows that cannot be read."""
+
+    error = "error"
+    skip = "skip"
+
+
+class Unknown(StrEnum):
+    """What to do with events of items that the catalogue lacks."""
+
+    drop = "drop"
+    error = "error"
+
+
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", metavar="RUN", help="Run folder to make, or to go on with.", show_default=False),
+]
+ItemsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Items: csv, tsv, jsonl or parquet.")]
+EventsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Events: csv, tsv, jsonl or parquet.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND:FOLDER",
+        help="Instead of tables a public dataset's raw files: mind, yelp, amazon or movielens; "
+        "or movielens-100k alone, which is fetched.",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings as JSON; over those of --preset if given."),
+]
+PresetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Settings by name: cpu, paper-mind or paper-yelp.")
+]
+InOrderOption = Annotated[
+    bool, typer.Option("--in-order", help="Events stand in time order in the file: no times needed.")
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN", help="A text column of the items; may be repeated. All others by default."
+    ),
+]
+TitleOption = Annotated[str | None, typer.Option(metavar="COLUMN", help="The text column shown to people.")]
+SequencesOption = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Events have one row per user, with all item ids in this column."),
+]
+BadRowsOption = Annotated[
+    BadRows, typer.Option(help="Unreadable rows: stop at the first, or leave them out.")
+]
+UnknownOption = Annotated[Unknown, typer.Option(help="Events whose item the items file lacks.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("fit")(fit)
+
+
+@verb(resumes=True)
+def fit(
+    *,
+    out: OutOption,
+    items: ItemsOption = None,
+    events: EventsOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    item_id: Annotated[str, typer.Option(metavar="COLUMN", help="Item ids, in both files.")] = "item_id",
+    user_id: Annotated[str, typer.Option(metavar="COLUMN", help="User ids.")] = "user_id",
+    timestamp: Annotated[str, typer.Option(metavar="COLUMN", help="Times of the events.")] = "timestamp",
+    in_order: InOrderOption = False,
+    text: TextOption = None,
+    title: TitleOption = None,
+    sequences: SequencesOption = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of text files.")] = "utf-8",
+    bad_rows: BadRowsOption = BadRows.error,
+    unknown: UnknownOption = Unknown.drop,
+    seed: options.SeedOption = 0,
+    device: options.DeviceOption = options.Device.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    progress: options.ProgressOption = True,
+) -> None:
+    """Train on your items and events: from their texts to recommendations.
+
+    The same command goes on where an interrupted run stopped, and reuses what stands.
+    """
+    tables = Tables(
+        items=items,
+        events=events,
+        data=data,
+        item_id=item_id,
+        user_id=user_id,
+        timestamp=None if in_order else timestamp,
+        text=text,
+        title=title,
+        sequences=sequences,
+        encoding=encoding,
+        bad_rows=bad_rows.value,
+        unknown=unknown.value,
+    )
+    settings = _settings(config, preset)  # before the data: its faults are found at once
+    run_options = options.run_options(seed, device, dtype, progress)
+    catalogue, histories = tables.read()
+
+    from storerec.llm.progress import Progress
+    from storerec.pipeline import RunFolder
+    from storerec.pipeline import fit as fit_run
+
+    run = RunFolder.create(out, catalogue, histories, settings, run_options)
+    with Progress(enabled=progress) as bars:
+        store = fit_run(run, bars)
+    report = store.code_report()
+    show(
+        *code_tables(report),
+        f"The bundle is {out / 'bundle'}. Next: storerec evaluate {out}, or "
+        f"storerec recommend {out} --history ID,ID,...",
+    )
+
+
+def _settings(config: Path | None, preset: str | None) -> StoreConfig:
+    """Settings of a file, a preset, the file's fields over the preset's, or the defaults."""
+    from storerec.pipeline import StoreConfig
+
+    if config is None:
+        return StoreConfig() if preset is None else StoreConfig.preset(preset)
+    own = StoreConfig.read(config)
+    if preset is None:
+        return own
+    base = StoreConfig.preset(preset).model_dump()
+    return StoreConfig.parse(_over(base, own.model_dump(exclude_unset=True)), source=str(config))
+
+
+def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in own.items():
+        inner = base.get(name)
+        merged[name] = _over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,27 @@
+"""``storerec tokenize``: the first stage, from item texts to dense tokens."""
+
+from __future__ import annotations
+
+import typer
+
+from storerec.cli.ending import verb
+from storerec.cli.options import ProgressOption, RunFolderArgument
+from storerec.cli.output import show
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("tokenize")(tokenize)
+
+
+@verb(resumes=True)
+def tokenize(run: RunFolderArgument, progress: ProgressOption = True) -> None:
+    """Train the dense tokenizer and encode all items; returns at once when that is done."""
+    from storerec.llm.progress import Progress
+    from storerec.pipeline import RunFolder
+    from storerec.pipeline import tokenize as stage
+
+    folder = RunFolder.open(run)
+    with Progress(enabled=progress) as bars:
+        stage(folder, bars)
+    show(f"All items have dense tokens. Next: storerec cluster {run}")

@@ -1,0 +1,100 @@
+"""The program as a whole: help, version, and how it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from storerec import __version__
+from storerec.cli.ending import verb
+from storerec.errors import DataError, StorerecWarning
+from tests.cli.conftest import call
+
+PROGRAM = [sys.executable, "-c", "from storerec.cli import main; main()"]
+VERBS = ("fit", "tokenize", "cluster", "train", "evaluate", "recommend", "inspect", "demo")
+
+
+def test_help_names_every_verb_and_comes_at_once():
+    started = time.perf_counter()
+    done = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, check=True)
+    took = time.perf_counter() - started
+    assert not [name for name in VERBS if f" {name} " not in done.stdout]
+    assert took < 2  # 0.2 s on a quiet machine; torch alone takes longer than this bound
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_has_help(name):
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert f"storerec {name}" in result.output.replace("root", "storerec")
+
+
+def test_version():
+    assert call("--version").output == f"storerec {__version__}\n"
+
+
+def test_an_unknown_verb_or_flag_ends_with_code_2():
+    assert call("fitt").exit_code == 2
+    assert call("fit", "--out", "x", "--iterms", "y").exit_code == 2
+
+
+def ends(work, resumes=True):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(verb(resumes=resumes)(work))
+    return CliRunner().invoke(app, [])
+
+
+def test_our_errors_are_one_line_whatever_their_text():
+    def work():
+        raise DataError("items.csv:\n  nothing  in it")
+
+    result = ends(work)
+    assert (result.exit_code, result.stderr) == (2, "error: items.csv: nothing in it\n")
+
+
+def test_bugs_keep_their_traceback():
+    def work():
+        raise ZeroDivisionError
+
+    assert isinstance(ends(work).exception, ZeroDivisionError)
+
+
+def test_faults_of_the_machine_are_one_line(tmp_path):
+    def work():
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    assert ends(work).stderr == f"error: {tmp_path}: Permission denied\n"
+
+
+def test_other_faults_of_files_are_bugs():
+    def work():
+        raise FileNotFoundError(2, "No such file", "x")
+
+    assert isinstance(ends(work).exception, FileNotFoundError)
+
+
+def test_our_warnings_are_one_line_each_and_others_stay_as_they_are():
+    def work():
+        for _ in range(2):
+            warnings.warn("2 rows\nwere left out", StorerecWarning, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="of a library"):
+        result = ends(work)
+    assert (result.exit_code, result.stderr) == (0, "warning: 2 rows were left out\n")
+
+
+@pytest.mark.parametrize(("resumes", "words"), [(True, "go on with: storerec"), (False, "start again with")])
+def test_an_interrupt_says_how_to_go_on(resumes, words):
+    def work():
+        signal.raise_signal(signal.SIGINT)
+
+    result = ends(work, resumes)
+    assert result.exit_code == 130
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
