@@ -23,9 +23,12 @@ def test_fit_reports_and_the_same_command_reuses_everything(fitted):
 
 
 def test_stages_one_by_one_give_what_fit_gives(shop, fitted):
-    assert is_error(call("train", shop.run), str(shop.run))
-    assert is_fine(shop.fit())
-    for name in ("tokenize", "cluster", "train"):
+    assert is_fine(shop.fit("--prepare"))
+    assert is_error(call("cluster", shop.run), f"storerec tokenize {shop.run}")
+    assert is_error(call("train", shop.run), f"storerec cluster {shop.run}")
+    assert is_error(call("recommend", shop.run, "--history", "i1"), str(shop.run))
+    assert is_error(call("evaluate", shop.run), str(shop.run))
+    for name in ("tokenize", "tokenize", "cluster", "cluster", "train", "train"):
         assert is_fine(call(name, shop.run))
     ours, theirs = shop.folder / "a.json", shop.folder / "b.json"
     assert is_fine(call("recommend", shop.run, "--history", "i1,i2", "--json", ours))

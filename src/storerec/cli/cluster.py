@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from storerec.cli import options
 from storerec.cli.ending import verb
-from storerec.cli.options import ProgressOption, RunFolderArgument
-from storerec.cli.output import show
+from storerec.cli.output import code_tables, show
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,13 +15,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb(resumes=True)
-def cluster(run: RunFolderArgument, progress: ProgressOption = True) -> None:
+def cluster(
+    run: options.RunFolderArgument,
+    progress: options.ProgressOption = True,
+) -> None:
     """Cluster the dense tokens and give every item its codes; returns at once when that is done."""
     from storerec.llm.progress import Progress
     from storerec.pipeline import RunFolder
     from storerec.pipeline import cluster as stage
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(run, options.run_options(progress=progress))
     with Progress(enabled=progress) as bars:
         stage(folder, bars)
-    show(f"All items have codes. Next: storerec train {run}")
+    show(*code_tables(folder.table.report()), f"All items have codes. Next: storerec train {run}")

@@ -28,6 +28,6 @@ def demo(
     from storerec.llm.progress import Progress
     from storerec.pipeline import run_demo
 
-    run_options = options.run_options(seed, device, dtype, progress)
+    run_options = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress)
     with Progress(enabled=progress) as bars:
         run_demo(out, bars, run_options)

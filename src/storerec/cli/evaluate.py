@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from storerec.cli import options
 from storerec.cli.ending import verb
-from storerec.cli.options import ExcludeHistoryOption, JsonOption, ProgressOption, RunFolderArgument
 from storerec.cli.output import show, write_result
 
 
@@ -26,20 +26,21 @@ def add_to(app: typer.Typer) -> None:
 
 @verb(resumes=False)
 def evaluate(
-    run: RunFolderArgument,
-    json: JsonOption = None,
+    run: options.RunFolderArgument,
+    json: options.JsonOption = None,
     split: Annotated[SplitName, typer.Option(help="Which held-out targets.")] = SplitName.test,
-    exclude_history: ExcludeHistoryOption = False,
+    exclude_history: options.ExcludeHistoryOption = False,
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Write plots into the run folder.")
     ] = True,
-    progress: ProgressOption = True,
+    device: options.DeviceOption = options.Device.auto,
+    progress: options.ProgressOption = True,
 ) -> None:
     """Measure STORE, popularity and Markov on held-out targets, ranking the full catalogue."""
     from storerec.llm.progress import Progress
     from storerec.pipeline import RunFolder, evaluate_run
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(run, options.run_options(device=device, progress=progress))
     with Progress(enabled=progress) as bars:
         result = evaluate_run(
             folder, which=split.value, exclude_history=exclude_history, plots=plots, progress=bars

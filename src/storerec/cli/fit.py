@@ -71,6 +71,10 @@ SequencesOption = Annotated[
 BadRowsOption = Annotated[
     BadRows, typer.Option(help="Unreadable rows: stop at the first, or leave them out.")
 ]
+PrepareOption = Annotated[
+    bool,
+    typer.Option("--prepare", help="Only make the run folder, for tokenize, cluster and train one by one."),
+]
 UnknownOption = Annotated[Unknown, typer.Option(help="Events whose item the items file lacks.")]
 
 
@@ -102,6 +106,7 @@ def fit(
     device: options.DeviceOption = options.Device.auto,
     dtype: options.DtypeOption = options.Dtype.auto,
     progress: options.ProgressOption = True,
+    prepare: PrepareOption = False,
 ) -> None:
     """Train on your items and events: from their texts to recommendations.
 
@@ -122,7 +127,7 @@ def fit(
         unknown=unknown.value,
     )
     settings = _settings(config, preset)  # before the data: its faults are found at once
-    run_options = options.run_options(seed, device, dtype, progress)
+    run_options = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress)
     catalogue, histories = tables.read()
 
     from storerec.llm.progress import Progress
@@ -130,6 +135,9 @@ def fit(
     from storerec.pipeline import fit as fit_run
 
     run = RunFolder.create(out, catalogue, histories, settings, run_options)
+    if prepare:
+        show(f"The run folder is made. Next: storerec tokenize {out}")
+        return
     with Progress(enabled=progress) as bars:
         store = fit_run(run, bars)
     report = store.code_report()

@@ -53,7 +53,13 @@ ExcludeHistoryOption = Annotated[
 ]
 
 
-def run_options(seed: int, device: Device, dtype: Dtype, progress: bool) -> RunOptions:
+def run_options(
+    *,
+    device: Device = Device.auto,
+    dtype: Dtype = Dtype.auto,
+    progress: bool = True,
+    seed: int = 0,
+) -> RunOptions:
     """Collect the flags that say how to compute."""
     from storerec.config import RunOptions
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from storerec.cli import options
 from storerec.cli.ending import verb
-from storerec.cli.options import ProgressOption, RunFolderArgument
 from storerec.cli.output import show
 
 
@@ -15,13 +15,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb(resumes=True)
-def tokenize(run: RunFolderArgument, progress: ProgressOption = True) -> None:
+def tokenize(
+    run: options.RunFolderArgument,
+    device: options.DeviceOption = options.Device.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    progress: options.ProgressOption = True,
+) -> None:
     """Train the dense tokenizer and encode all items; returns at once when that is done."""
     from storerec.llm.progress import Progress
     from storerec.pipeline import RunFolder
     from storerec.pipeline import tokenize as stage
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(run, options.run_options(device=device, dtype=dtype, progress=progress))
     with Progress(enabled=progress) as bars:
         stage(folder, bars)
     show(f"All items have dense tokens. Next: storerec cluster {run}")
