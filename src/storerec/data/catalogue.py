@@ -182,12 +182,18 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
     columns = []
     for name, dtype in frame.schema.items():
         column = pl.col(name)
+        if isinstance(dtype, pl.Array):
+            column, dtype = column.arr.to_list(), pl.List(dtype.inner)
         if isinstance(dtype, pl.List):
             column = column.list.eval(pl.element().cast(pl.String)).list.join(", ", ignore_nulls=True)
         elif isinstance(dtype, pl.Struct):
             column = column.struct.json_encode()
         columns.append(column.cast(pl.String).fill_null(""))
-    return frame.select(columns)
+    try:
+        return frame.select(columns)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"a column cannot be turned into text ({reason}); leave it out with --text") from None
 
 
 def _normalise(
@@ -227,7 +233,7 @@ def _warn_without_text(frame: pl.DataFrame) -> None:
     empty = frame.filter(pl.all_horizontal(pl.col(name).str.strip_chars() == "" for name in texts.columns))
     if empty.height:
         warnings.warn(
-            f"{empty.height} of {frame.height} items have no text at all, for example '{empty['item_id'][0]}'; "
+            f"{empty.height} of {frame.height} items have no text, for example '{empty['item_id'][0]}'; "
             "they are kept, but their codes say nothing about them",
             StorerecWarning,
             stacklevel=3,

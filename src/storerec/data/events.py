@@ -13,10 +13,16 @@ from storerec.errors import DataError, StorerecWarning
 _FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M",
     "%Y-%m-%d",
     "%m/%d/%Y %I:%M:%S %p",
 )
+
+_PENDING = 2_000_000  # events whose user ids are kept as text at a time (about 100 MB)
+
+_SAMPLE = 100  # texts looked at to find a column's kind of timestamp
 
 
 class EventCollector:
@@ -29,6 +35,7 @@ class EventCollector:
     def __init__(self, catalogue: Catalogue, *, unknown: str = "drop", source: str = "events") -> None:
         self._catalogue, self._unknown, self._source = catalogue, unknown, source
         self._known = pl.DataFrame(schema={"id": pl.String, "row": pl.Int64})
+        self._pending: list[pl.Series] = []
         self._users: list[np.ndarray] = []
         self._items: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
@@ -52,7 +59,9 @@ class EventCollector:
             self._note_unknown(items.filter(pl.Series(~kept)))
             users, rows = users.filter(pl.Series(kept)), rows[kept]
             times = None if times is None else times[kept]
-        self._users.append(self._encode(users))
+        self._pending.append(users)
+        if sum(map(len, self._pending)) >= _PENDING:
+            self._encode_pending()
         self._items.append(rows.astype(np.int32))
         if times is not None:
             self._times.append(times)
@@ -64,19 +73,23 @@ class EventCollector:
             )
         self._dropped += len(ids)
         if len(self._examples) < 3:
-            self._examples = list(dict.fromkeys([*self._examples, *ids.unique(maintain_order=True).head(3)]))[
-                :3
-            ]
+            distinct = ids.unique(maintain_order=True).head(3).to_list()
+            self._examples = list(dict.fromkeys(self._examples + distinct))[:3]
 
-    def _encode(self, users: pl.Series) -> np.ndarray:
-        # Numbers are given in order of first appearance. Only this batch's distinct ids meet the known ones.
+    def _encode_pending(self) -> None:
+        # Numbers are given in order of first appearance. Each call joins with all known users, so small
+        # batches are gathered first: of ten million events by a million users the joins were half the time.
+        if not self._pending:
+            return
+        users = pl.concat(self._pending)
+        self._pending.clear()
         distinct = users.unique(maintain_order=True)
         codes = lookup(self._known, distinct)
         new = np.flatnonzero(codes < 0)
         codes[new] = self._known.height + np.arange(new.size)
         local = pl.DataFrame({"id": distinct, "row": codes})
         self._known = pl.concat([self._known, local[new]])
-        return lookup(local, users).astype(np.int32)
+        self._users.append(lookup(local, users).astype(np.int32))
 
     def finish(self) -> tuple[pl.Series, np.ndarray, np.ndarray]:
         """Order the events and return user ids, offsets (users + 1,) int64 and item rows (events,) int32.
@@ -101,6 +114,7 @@ class EventCollector:
                 StorerecWarning,
                 stacklevel=3,
             )
+        self._encode_pending()
         users, items = _join(self._users), _join(self._items)
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=self._known.height))]).astype(
             np.int64
@@ -121,9 +135,9 @@ class Clock:
     """Turns timestamps of one column, batch by batch, into numbers that order alike.
 
     Integers stay integers (Int64), other finite numbers become Float64, dates and datetimes microseconds
-    (Int64). Text is read as numbers if the column's first non-empty value is one, else as dates: ISO, or
-    ``11/15/2019 8:55:22 AM`` as in MIND. One rule serves the whole column: a guess per value could read 1/2
-    and 2/1 differently, and would mix seconds with microseconds.
+    (Int64). Text is read as numbers if the first usable value is one, else as dates: ISO, or ``11/15/2019
+    8:55:22 AM`` as in MIND. One rule serves the whole column: a guess per value could read 1/2 and 2/1
+    differently, and would mix seconds with microseconds.
     """
 
     def __init__(self) -> None:
@@ -146,8 +160,7 @@ class Clock:
 
     def _read_text(self, text: pl.Series) -> pl.Series:
         if self._pattern is None:
-            first = text.filter(text != "").head(1)
-            self._pattern = _pattern(first) if len(first) else None
+            self._pattern = _pattern(text.filter(text != "").head(_SAMPLE))
         if self._pattern is None:
             return _nothing(text)
         if self._pattern:
@@ -156,11 +169,14 @@ class Clock:
         return whole if whole.null_count() == 0 else _finite(text.cast(pl.Float64, strict=False))
 
 
-def _pattern(first: pl.Series) -> str | None:
-    if _finite(first.cast(pl.Float64, strict=False)).null_count() == 0:
-        return ""
-    fits = (pattern for pattern in _FORMATS if first.str.to_datetime(pattern, strict=False).null_count() == 0)
-    return next(fits, None)
+def _pattern(sample: pl.Series) -> str | None:
+    """Find the kind of the first value that is a time at all; "" for numbers, None where there is none."""
+    kinds = {"": _finite(sample.cast(pl.Float64, strict=False))}
+    kinds |= {pattern: sample.str.to_datetime(pattern, strict=False) for pattern in _FORMATS}
+    firsts = {
+        kind: times.is_not_null().arg_max() for kind, times in kinds.items() if times.is_not_null().any()
+    }
+    return min(firsts, key=lambda kind: firsts[kind] or 0, default=None)
 
 
 def _finite(column: pl.Series) -> pl.Series:

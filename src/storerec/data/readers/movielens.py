@@ -101,7 +101,7 @@ def read_atomic(
     better = {"movie_title": "title", "release_year": "year", "class": "genres"}
     plain = {name: name.split(":")[0] for name in catalogue.attributes}
     frame = catalogue.frame.rename({name: better.get(short, short) for name, short in plain.items()})
-    catalogue = Catalogue.from_frame(frame)
+    catalogue = Catalogue(frame, "title" if "title" in frame.columns else frame.columns[1])
     reader = RowReader(events, layout, bad_rows=bad_rows)
     columns = ("user_id:token", "item_id:token", "timestamp:float")
     return catalogue, collect_events(reader, catalogue, *columns, unknown=unknown)
@@ -144,6 +144,5 @@ def _read_dat(folder: Path, bad_rows: BadRows, unknown: Unknown) -> tuple[Catalo
 def _with_genres(reader: RowReader, item_id: str) -> Catalogue:
     reader.require({item_id: ""})
     catalogue = collect_items(reader, item_id, text=("title", "genres"))
-    return Catalogue.from_frame(
-        catalogue.frame.with_columns(pl.col("genres").str.replace_all("|", ", ", literal=True))
-    )
+    genres = pl.col("genres").str.replace_all("|", ", ", literal=True)
+    return Catalogue(catalogue.frame.with_columns(genres), catalogue.title_attribute)

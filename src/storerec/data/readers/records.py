@@ -186,7 +186,7 @@ def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list
 
 def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
     parse = json.loads if kind == "json" else ast.literal_eval
-    what = "JSON" if kind == "json" else "a Python literal"
+    what = "JSON" if kind == "json" else "Python"
     for line, text, fault in lines(path, encoding):
         if not text.strip():
             continue
@@ -202,7 +202,9 @@ def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
         if isinstance(values, dict):
             yield Record(line, values)
         else:
-            yield Record(line, None, f"not {what} object but {type(values).__name__}")
+            yield Record(
+                line, None, f"not a {what} object but a {type(values).__name__}; one object a line is needed"
+            )
 
 
 def as_plain_text(value: Any) -> str | None:

@@ -55,6 +55,15 @@ class Faults:
         if self._first is None or line < self._first.line:
             self._first = error
 
+    @property
+    def found(self) -> bool:
+        """Whether the first bad row is known, so that later ones need no line."""
+        return self._first is not None
+
+    def add_later(self, count: int) -> None:
+        """Note bad rows that lie behind the first one."""
+        self._count += count
+
     def report(self) -> None:
         """Warn of what was skipped, once the file is read."""
         if self._first is not None:
@@ -87,8 +96,8 @@ class RowReader:
             The file is missing, empty or of unknown kind.
         """
         self.path = Path(path)
-        self.layout = layout or Layout.of(self.path)
         self._encoding = check_file(self.path, encoding)
+        self.layout = layout or Layout.of(self.path)
         self.faults = Faults(self.path, bad_rows)
         self._sample: list[dict[str, Any]] = []
         self.names = self._find_names()
@@ -221,7 +230,11 @@ class RowReader:
                 good = good & ~bad
         if first is not None:
             at, field, reason = first
-            self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=int((~good).sum()))
+            bad_rows = int((~good).sum())
+            if self.faults.found:  # finding a line means reading the file again: once is enough
+                self.faults.add_later(bad_rows)
+            else:
+                self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=bad_rows)
         return good
 
 

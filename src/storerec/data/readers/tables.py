@@ -40,7 +40,8 @@ def read_items(
     item_id
         The id column.
     text
-        The text columns; None takes all others. Columns of other types are cast to text.
+        The text columns; None takes all others (of JSON: the keys of the first 100 objects). Columns of other
+        types are cast to text.
     title
         The column shown to people; None takes one called title or name, else the first text column.
     layout
@@ -80,7 +81,9 @@ def collect_items(
     """Read all rows of an open file into a catalogue; arguments and errors as :func:`read_items`."""
     if duplicates not in ("error", "first"):
         raise DataError(f"duplicates must be 'error' or 'first', not '{duplicates}'")
-    names = [name for name in reader.names if name != item_id] if text is None else list(text)
+    # A column without a name is an index that some tool wrote along.
+    names = [name for name in reader.names if name not in (item_id, "")] if text is None else list(text)
+    reader.require(dict.fromkeys([item_id, *names], ""))
     parts = []
     for batch in reader.batches([item_id, *names]):
         frame = pl.concat([batch.select(RECORD), as_text(batch.select(item_id, *names))], how="horizontal")
