@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from storerec.config import Config
 
 
@@ -11,7 +13,7 @@ class Prompts(Config):
     version: int = 1
     """Version of this wording."""
 
-    sequence: str = "A user chose these items, oldest first, and then the next one:"
+    sequence: str = Field(default="A user chose these items, oldest first, and then the next one:", min_length=1)
     """Before the codes of a history; the next item's codes follow the history directly."""
 
     alignment_before: str = "Item:"

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from storerec.config import Config
 from storerec.errors import TrainingError
 from storerec.llm.batching import BucketSampler
-from storerec.llm.progress import Progress
+from storerec.llm.progress import Bar, Progress
 from storerec.llm.trainable import TrainableModule
 
 
@@ -133,22 +133,23 @@ class _Bar(TrainerCallback):
     """Feeds the progress bar: steps, loss and the last validation."""
 
     def __init__(self, progress: Progress, label: str) -> None:
-        self.progress, self.label, self.note, self.task = progress, label, "", None
+        self.progress, self.label = progress, label
+        self.bar, self.notes = Bar(label, 0, "step", 0), dict[str, str]()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task = self.progress.start(self.label, state.max_steps, done=state.global_step, unit="step")
+        self.bar = self.progress.start(self.label, state.max_steps, done=state.global_step, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress.advance(self.task)
+        self.progress.advance(self.bar)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         for key, value in (logs or {}).items():
             if key == "loss" or key.startswith("eval_"):
-                self.note = f"{key.removeprefix('eval_')} {value:.4f}"
-                self.progress.note(self.task, self.note)
+                self.notes[key.removeprefix("eval_")] = f"{key.removeprefix('eval_')} {value:.4f}"
+        self.progress.note(self.bar, ", ".join(self.notes.values()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress.finish(self.task)
+        self.progress.finish(self.bar)
 
 
 def train(
@@ -184,6 +185,7 @@ def train(
         model=model,
         args=arguments,
         train_dataset=dataset,
+        eval_dataset=dataset if validate is not None else None,  # the Trainer wants one; validate() is what runs
         data_collator=collate,
         sampler=sampler,
         validate=validate,

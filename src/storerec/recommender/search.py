@@ -10,6 +10,7 @@ import torch
 
 from storerec.codes import CodeTable
 from storerec.data.histories import Histories
+from storerec.llm.progress import Progress
 from storerec.recommender.config import SearchConfig
 
 
@@ -113,7 +114,13 @@ class BeamSearch:
 
     @torch.no_grad()
     def __call__(
-        self, histories: Histories, k: int, *, own: bool = False, banned: np.ndarray | None = None
+        self,
+        histories: Histories,
+        k: int,
+        *,
+        own: bool = False,
+        banned: np.ndarray | None = None,
+        progress: Progress | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search all ``histories``, ``batch_users`` at a time.
 
@@ -133,8 +140,11 @@ class BeamSearch:
         scores = np.full((users, k), -np.inf, np.float32)
         # near-equal lengths together: a padded history costs as much as a real one
         order = np.argsort(histories.lengths, kind="stable")
-        for start in range(0, users, self.config.batch_users):
-            chosen = order[start : start + self.config.batch_users]
+        batches = [order[start : start + self.config.batch_users] for start in range(0, users, self.config.batch_users)]
+        shown = (progress or Progress(enabled=False)).track(
+            batches, "searching", users, sizes=[len(batch) for batch in batches], unit="user"
+        )
+        for chosen in shown:
             part = histories.select(chosen)
             filter_ = Filter.build(len(self.table.codes), part, own=own, banned=banned)
             nodes, totals = self._search(part, k, filter_)

@@ -1,0 +1,23 @@
+"""From tables to a trained STORE: configuration, the run folder, its stages, and the public class."""
+
+from storerec.pipeline.config import PRESETS, StoreConfig
+from storerec.pipeline.demo import run_demo
+from storerec.pipeline.evaluate import evaluate_run
+from storerec.pipeline.folder import RunFolder
+from storerec.pipeline.stages import cluster, fit, tokenize, train
+from storerec.pipeline.store import STORE, Explanation, Recommendation
+
+__all__ = [
+    "PRESETS",
+    "STORE",
+    "Explanation",
+    "Recommendation",
+    "RunFolder",
+    "StoreConfig",
+    "cluster",
+    "evaluate_run",
+    "fit",
+    "run_demo",
+    "tokenize",
+    "train",
+]

@@ -1,0 +1,114 @@
+"""A trained STORE to and from its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from storerec.bundle import MANIFEST, read_bundle, write_bundle
+from storerec.codes import Clusterer, CodeTable, CodeTree
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.errors import BundleError
+from storerec.llm.backbone import Backbone, BackboneConfig
+from storerec.pipeline.config import StoreConfig
+from storerec.pipeline.store import STORE
+from storerec.recommender import Recommender
+from storerec.tokenizer import DenseTokenizer
+from storerec.tokenizer.samples import Attributes
+
+
+def save_bundle(folder: Path, store: STORE) -> None:
+    """Write ``store`` as a bundle; an older one in ``folder`` is replaced in one step."""
+    backbone = store.tokenizer.backbone
+    model_config = backbone.model.config
+    write_bundle(
+        folder,
+        tensors={
+            "tokenizer": _arrays(store.tokenizer.state_dict()),
+            "recommender": _arrays(store.recommender.state_dict()),
+            "clusterer": store.clusterer.arrays(),
+            "table": store.table.arrays(),
+            "tree": store.recommender.tree.source.arrays(),
+        },
+        documents={
+            "config": store.config.model_dump(mode="json"),
+            "backbone": {
+                **backbone.config.model_dump(mode="json"),
+                "commit": getattr(model_config, "_commit_hash", None),
+                "model_type": model_config.model_type,
+                "fingerprint": fingerprint(backbone),
+            },
+            "prompts": store.config.recommender.prompts.model_dump(mode="json"),
+            "items": {
+                "title_attribute": store.catalogue.title_attribute,
+                "columns": store.catalogue.frame.to_dict(as_series=False),
+            },
+            "run": {"seed": store.options.seed, "codes": store.code_report().to_json()},
+        },
+    )
+
+
+def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> STORE:
+    """Read a bundle (or a run folder's) and put its parts together.
+
+    Raises
+    ------
+    BundleError: the folder is no bundle, a file of it is missing, truncated or altered, or the backbone found under
+        its name is not the one it was trained on.
+    """
+    inner = folder / "bundle"
+    if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists():
+        folder = inner
+    elif (folder / "run.json").exists() and not (folder / MANIFEST).exists():
+        raise BundleError(f"{folder} is a run that is not finished: run `storerec fit` with the same arguments again")
+    saved = read_bundle(folder)
+    config = StoreConfig.parse(saved.documents["config"], source=str(folder / "config.json"))
+    place = BackboneConfig(name=backbone) if backbone else config.backbone
+    model = Backbone.load(place, options)
+    if fingerprint(model) != saved.documents["backbone"]["fingerprint"]:
+        raise BundleError(
+            f"{folder}: backbone '{place.name}' is not the model this bundle was trained on "
+            f"({saved.documents['backbone']['name']}); give the right one as backbone"
+        )
+    items = saved.documents["items"]
+    frame = pl.DataFrame(items["columns"], schema={name: pl.String for name in items["columns"]})
+    catalogue = Catalogue(frame, items["title_attribute"])
+    seed = int(saved.documents["run"]["seed"])
+    tasks = len(Attributes.choose(catalogue.attributes, config.tokenizer).tasks)
+    tokenizer = DenseTokenizer(model, config.tokenizer, tasks, seed=seed)
+    tree = CodeTree.from_arrays(saved.tensors["tree"])
+    recommender = Recommender(model, config.recommender, tree, None, seed=seed)
+    for part, name in ((tokenizer, "tokenizer"), (recommender, "recommender")):
+        try:
+            part.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in saved.tensors[name].items()})
+        except (KeyError, RuntimeError) as error:
+            raise BundleError(f"{folder / name}.safetensors does not fit the configuration: {error}") from None
+        part.requires_grad_(False).eval()
+    return STORE(
+        catalogue,
+        config,
+        tokenizer,
+        Clusterer.from_arrays(saved.tensors["clusterer"]),
+        CodeTable.from_arrays(saved.tensors["table"]),
+        recommender,
+        options.model_copy(update={"seed": seed}),
+    )
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """Hash that tells one backbone from another: shapes and some of the word embeddings, whatever its folder's name."""
+    weight = backbone.word_embeddings.weight.detach()
+    rows = torch.cat([weight[:64], weight[-64:]]).float().cpu().numpy()
+    digest = hashlib.sha256(f"{backbone.model.config.model_type} {tuple(weight.shape)}".encode())
+    digest.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _arrays(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}

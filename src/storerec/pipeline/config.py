@@ -1,0 +1,89 @@
+"""One configuration for the whole method, and its presets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storerec.codes import ClustererConfig, CodeTableConfig
+from storerec.config import Config
+from storerec.data.splits import SplitConfig
+from storerec.errors import ConfigError
+from storerec.evaluation import EvaluationConfig
+from storerec.llm.backbone import BackboneConfig
+from storerec.llm.prompts import Prompts
+from storerec.recommender import RecommenderConfig, SearchConfig
+from storerec.tokenizer import TokenizerConfig
+
+
+class StoreConfig(Config):
+    """Everything that decides what STORE computes. The defaults are the paper's where it speaks."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The language model."""
+
+    split: SplitConfig = SplitConfig()
+    """How histories are split into training, validation and test."""
+
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """Text to dense tokens."""
+
+    clusterer: ClustererConfig = ClustererConfig()
+    """Dense tokens to codes."""
+
+    codes: CodeTableConfig = CodeTableConfig()
+    """What happens to items that get the same codes."""
+
+    recommender: RecommenderConfig = RecommenderConfig()
+    """Histories of codes to the next item's codes."""
+
+    search: SearchConfig = SearchConfig()
+    """Conditional beam search."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Metrics and intervals."""
+
+    @classmethod
+    def preset(cls, name: str) -> StoreConfig:
+        """Return a preset by name; raises :class:`ConfigError` for an unknown one."""
+        if name not in _PRESETS:
+            raise ConfigError(f"no preset '{name}'; there are: {', '.join(PRESETS)}")
+        return cls.parse(_PRESETS[name], source=f"preset {name}")
+
+
+_PAPER: dict[str, Any] = {
+    "backbone": {"name": "facebook/opt-350m"},
+    "split": {"protocol": "users", "test_users": 5000, "validation_share": 0.1, "max_items": 20},
+    "recommender": {
+        "loss_positions": "last",
+        "joint": {"learning_rate": 5e-4, "epochs": 20, "patience": 5},
+        "alone": {"learning_rate": 5e-4, "epochs": 20, "patience": 5},
+    },
+}
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    # 2 cores and no GPU. Tokenizer: all layers, few steps. Recommender: the first two layers, trained whole.
+    "cpu": {
+        "tokenizer": {
+            "batch_items": 32,
+            "max_content_tokens": 96,
+            "max_task_tokens": 48,
+            "training": {"learning_rate": 1e-3, "epochs": 20, "max_steps": 16, "checkpoint_steps": 8},
+        },
+        "clusterer": {"clusters": 64},
+        "recommender": {
+            "layers": 2,
+            "tuning": "full",
+            "centre_codes": True,
+            "prompts": Prompts.short().model_dump(),
+            "batch_size": 32,
+            "validation_users": 500,
+            "joint": {"learning_rate": 1e-3, "epochs": 1, "schedule": "constant_with_warmup", "warmup": 0.1},
+            "alone": {"learning_rate": 1e-3, "epochs": 5, "schedule": "linear", "warmup": 0.0, "patience": 3},
+        },
+    },
+    "paper-mind": _PAPER
+    | {"tokenizer": {"content": ["title", "abstract"], "generate": ["category", "subcategory"]}},
+    "paper-yelp": _PAPER | {"tokenizer": {"content": ["name", "city", "address"], "generate": ["state"]}},
+}
+
+PRESETS = tuple(_PRESETS)

@@ -1,0 +1,45 @@
+"""Evaluating a run folder: the table, its JSON and the plots."""
+
+from __future__ import annotations
+
+from storerec.errors import TrainingError
+from storerec.evaluation import Evaluation
+from storerec.evaluation.plots import plot_code_utilisation, plot_losses, plot_slices
+from storerec.llm.progress import Progress
+from storerec.pipeline.folder import RunFolder
+from storerec.pipeline.store import STORE
+from storerec.storage import write_json
+
+
+def evaluate_run(
+    run: RunFolder,
+    *,
+    which: str = "test",
+    exclude_history: bool = False,
+    plots: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a finished run beside the baselines; writes ``evaluation.json`` and ``plots/*.png`` into its folder.
+
+    Parameters
+    ----------
+    which: ``test`` or ``validation`` users.
+    exclude_history: leave items of a user's own history out of the list, for every system alike.
+
+    Raises
+    ------
+    TrainingError: a stage is missing.
+    """
+    if not run.has("tokenizer", "clusterer", "table", "recommender"):
+        raise TrainingError(f"{run.path}: the run is not finished; run `storerec fit` with the same arguments again")
+    settings = run.config.evaluation.model_copy(update={"exclude_history": exclude_history})
+    result = STORE.of_run(run).evaluate(which=which, config=settings, progress=progress)
+    suffix = "" if which == "test" and not exclude_history else f"-{which}{'-unseen' if exclude_history else ''}"
+    write_json(run.path / f"evaluation{suffix}.json", result.to_json())
+    if plots:
+        folder = run.path / "plots"
+        plot_slices(result, folder / f"slices{suffix}.png")
+        plot_code_utilisation(run.table, folder / "codes.png")
+        if logs := run.logs():
+            plot_losses(logs, folder / "losses.png")
+    return result

@@ -1,0 +1,189 @@
+"""The run folder: data, configuration and every stage's result, so that any stage can take up where it stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
+
+from storerec.codes import Clusterer, CodeTable, CodeTree
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.data.histories import Histories
+from storerec.data.splits import Split, split
+from storerec.errors import DataError, TrainingError
+from storerec.llm.backbone import Backbone
+from storerec.pipeline.config import StoreConfig
+from storerec.recommender import Recommender
+from storerec.storage import write_json
+from storerec.tokenizer import DenseTokenizer
+from storerec.tokenizer.samples import Attributes
+
+FORMAT = 1
+
+
+class RunFolder:
+    """A folder that holds one run. Made by :meth:`create`, found again by :meth:`open`.
+
+    Attributes
+    ----------
+    path: the folder.
+    catalogue, histories: the data, as stored in it.
+    config: what the run computes.
+    options: where and how; the seed is the run's, device and dtype are the caller's.
+    """
+
+    def __init__(
+        self, path: Path, catalogue: Catalogue, histories: Histories, config: StoreConfig, options: RunOptions
+    ) -> None:
+        self.path, self.catalogue, self.histories = path, catalogue, histories
+        self.config, self.options = config, options
+
+    @classmethod
+    def create(
+        cls, path: Path, catalogue: Catalogue, histories: Histories, config: StoreConfig, options: RunOptions
+    ) -> RunFolder:
+        """Start a run in ``path``, or open the run there if it has the same data, configuration and seed.
+
+        Raises
+        ------
+        TrainingError: ``path`` holds another run, or files that are none of ours.
+        """
+        path = Path(path)
+        identity = {
+            "format": FORMAT,
+            "seed": options.seed,
+            "data": fingerprint(catalogue, histories),
+            "config": config.model_dump(mode="json"),
+        }
+        record = path / "run.json"
+        if record.exists():
+            there = _read_record(record)
+            different = [name for name in identity if there.get(name) != identity[name]]
+            if different:
+                raise TrainingError(
+                    f"{path} holds a run with another {' and '.join(different)}; give another folder or delete it"
+                )
+            return cls(path, catalogue, histories, config, options)
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise TrainingError(f"{path} exists and is no run folder; give another folder")
+        Attributes.choose(catalogue.attributes, config.tokenizer)  # a wrong attribute name is told before any work
+        catalogue.write_parquet(path / "data" / "items.parquet")
+        histories.write_parquet(path / "data" / "histories.parquet")
+        write_json(record, identity)
+        return cls(path, catalogue, histories, config, options)
+
+    @classmethod
+    def open(cls, path: Path, options: RunOptions | None = None) -> RunFolder:
+        """Open the run in ``path``; raises DataError when there is none or its data is gone."""
+        path = Path(path)
+        record = path / "run.json"
+        if not record.is_file():
+            raise DataError(f"{path} is no run folder (it has no run.json); make one with `storerec fit`")
+        there = _read_record(record)
+        config = StoreConfig.parse(there.get("config"), source=str(record))
+        options = (options or RunOptions()).model_copy(update={"seed": int(there.get("seed", 0))})
+        catalogue = Catalogue.read_parquet(path / "data" / "items.parquet")
+        histories = Histories.read_parquet(path / "data" / "histories.parquet")
+        return cls(path, catalogue, histories, config, options)
+
+    @cached_property
+    def split(self) -> Split:
+        """The histories split as configured; the same for the same seed."""
+        return split(self.histories, self.config.split, self.options.seed)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The language model, loaded once per process."""
+        return Backbone.load(self.config.backbone, self.options)
+
+    @cached_property
+    def tokenizer(self) -> DenseTokenizer:
+        """The trained dense tokenizer; its adapter is added to :attr:`backbone`."""
+        tasks = len(Attributes.choose(self.catalogue.attributes, self.config.tokenizer).tasks)
+        model = DenseTokenizer(self.backbone, self.config.tokenizer, tasks, seed=self.options.seed)
+        model.load_state_dict(self.tensors("tokenizer"))
+        return model
+
+    @cached_property
+    def clusterer(self) -> Clusterer:
+        """The fitted clusterer."""
+        return Clusterer.from_arrays(self.arrays("clusterer"))
+
+    @cached_property
+    def table(self) -> CodeTable:
+        """The code table."""
+        return CodeTable.from_arrays(self.arrays("table"))
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """The trained recommender, on the tokenizer's weights."""
+        self.tokenizer  # noqa: B018 - its adapter must be on the backbone first
+        tree = CodeTree.from_table(self.table)
+        model = Recommender(self.backbone, self.config.recommender, tree, None, seed=self.options.seed)
+        model.load_state_dict(self.tensors("recommender"))
+        return model
+
+    def file(self, name: str) -> Path:
+        """Where a stage's result stands: ``tokenizer``, ``dense_tokens``, ``clusterer``, ``table`` or ``recommender``."""
+        return self.path / "stages" / f"{name}.safetensors"
+
+    def has(self, *names: str) -> bool:
+        """Whether these results all stand."""
+        return all(self.file(name).is_file() for name in names)
+
+    def arrays(self, name: str) -> dict[str, Any]:
+        """A result as numpy arrays."""
+        return self._read(name, load_file)
+
+    def tensors(self, name: str) -> dict[str, Any]:
+        """A result as torch tensors."""
+        return self._read(name, load_tensors)
+
+    def _read(self, name: str, load: Any) -> dict[str, Any]:
+        try:
+            return load(self.file(name))
+        except FileNotFoundError:
+            raise TrainingError(f"{self.file(name)} is missing; run that stage (or `storerec fit`) first") from None
+        except SafetensorError as error:
+            raise TrainingError(f"{self.file(name)} cannot be read ({error}); delete it and run its stage again") from None
+
+    def work(self, stage: str) -> Path:
+        """Folder of a stage's checkpoints and logs."""
+        return self.path / "work" / stage
+
+    def drop_checkpoints(self, stage: str) -> None:
+        """Delete the checkpoints of a finished stage; its logs stay."""
+        for checkpoint in self.work(stage).rglob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def logs(self) -> dict[str, list[dict[str, float]]]:
+        """Training logs by phase, as far as they stand."""
+        names = {"tokenizer": "tokenizer", "joint": "recommender/joint", "alone": "recommender/alone"}
+        files = {name: self.work(place) / "log.json" for name, place in names.items()}
+        return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+
+
+def fingerprint(catalogue: Catalogue, histories: Histories) -> str:
+    """Hash of items and histories, equal for equal data however it was read."""
+    digest = hashlib.sha256()
+    for column in ("item_id", *catalogue.attributes):
+        digest.update(column.encode() + b"\0")
+        digest.update("\0".join(catalogue.frame[column].to_list()).encode())
+    digest.update("\0".join(histories.user_ids.to_list()).encode())
+    digest.update(histories.offsets.astype("<i8").tobytes() + histories.items.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise DataError(f"{record} is not valid JSON; the run folder is damaged") from None

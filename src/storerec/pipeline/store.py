@@ -1,0 +1,301 @@
+"""The public class: fit, recommend, tokenize, evaluate, save, load."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from storerec.codes import Clusterer, CodeReport, CodeTable
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.data.histories import Histories
+from storerec.data.splits import Cases, Split
+from storerec.errors import DataError, StorerecWarning
+from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
+from storerec.llm.progress import Progress
+from storerec.pipeline.config import StoreConfig
+from storerec.recommender import Recommender
+from storerec.systems.base import Exclusions, RankedLists, System
+from storerec.systems.markov import Markov
+from storerec.systems.popularity import Popularity
+from storerec.systems.store import StoreSystem
+from storerec.tokenizer import DenseTokenizer, encode_items
+
+if TYPE_CHECKING:
+    from storerec.pipeline.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes
+    ----------
+    item_id, title: the item.
+    score: log-probability that it comes next (with the bucket share, where items share codes).
+    codes: its semantic ID.
+    """
+
+    item_id: str
+    title: str
+    score: float
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the codes say about an item.
+
+    Attributes
+    ----------
+    item_id, text: the item and its attributes.
+    codes: its semantic ID.
+    below: items under each node of its path through the tree, root first.
+    same_codes: ids of the other items with the same codes.
+    neighbours: (item id, title, Hamming distance) of the nearest items by codes, nearest first.
+    """
+
+    item_id: str
+    text: dict[str, str]
+    codes: tuple[int, ...]
+    below: tuple[int, ...]
+    same_codes: tuple[str, ...]
+    neighbours: tuple[tuple[str, str, int], ...]
+
+
+class STORE:
+    """Recommendations from text and histories with one language model.
+
+    Make one with :meth:`fit` or :meth:`load`.
+
+    Attributes
+    ----------
+    catalogue: the items it knows.
+    config: what it was trained as.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        config: StoreConfig,
+        tokenizer: DenseTokenizer,
+        clusterer: Clusterer,
+        table: CodeTable,
+        recommender: Recommender,
+        options: RunOptions,
+        split: Split | None = None,
+    ) -> None:
+        self.catalogue, self.config, self.options = catalogue, config, options
+        self.tokenizer, self.clusterer, self.table, self.recommender = tokenizer, clusterer, table, recommender
+        self._split = split
+        self.system = StoreSystem(recommender, table, config.search, options)
+
+    @classmethod
+    def fit(
+        cls,
+        catalogue: Catalogue,
+        histories: Histories,
+        config: StoreConfig | None = None,
+        *,
+        folder: Path | str | None = None,
+        options: RunOptions | None = None,
+    ) -> STORE:
+        """Train on ``catalogue`` and ``histories``.
+
+        Parameters
+        ----------
+        config: defaults to the preset ``cpu`` without a GPU and to the paper's settings on the default backbone
+            with one.
+        folder: a run folder to keep every stage's result in; an interrupted fit resumes from it. Without one, a
+            temporary folder serves.
+
+        Raises
+        ------
+        StorerecError: the data, the configuration or the folder is not usable; the text says which and why.
+        """
+        from storerec.pipeline.folder import RunFolder
+        from storerec.pipeline.stages import fit
+
+        options = options or RunOptions()
+        config = config or StoreConfig.preset("cpu")
+        temporary = tempfile.mkdtemp(prefix="storerec-") if folder is None else None
+        try:
+            where = Path(temporary) / "run" if temporary else Path(str(folder))
+            run = RunFolder.create(where, catalogue, histories, config, options)
+            with Progress(enabled=options.progress) as progress:
+                return fit(run, progress)
+        finally:
+            if temporary:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def of_run(cls, run: RunFolder) -> STORE:
+        """The trained parts of a run folder whose stages are done."""
+        return cls(
+            run.catalogue,
+            run.config,
+            run.tokenizer,
+            run.clusterer,
+            run.table,
+            run.recommender,
+            run.options,
+            run.split,
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str, *, backbone: str | None = None, options: RunOptions | None = None) -> STORE:
+        """Load a bundle, or the bundle of a run folder.
+
+        Parameters
+        ----------
+        backbone: where the backbone is here, if the name it was trained with (a folder, say) is not valid here.
+
+        Raises
+        ------
+        BundleError: a file is missing, truncated or altered, or the backbone is another one.
+        """
+        from storerec.pipeline.bundling import load_bundle
+
+        return load_bundle(Path(folder), backbone=backbone, options=options or RunOptions())
+
+    def save(self, folder: Path | str) -> None:
+        """Write everything needed to tokenize, recommend and explain into ``folder`` (safetensors and JSON only)."""
+        from storerec.pipeline.bundling import save_bundle
+
+        save_bundle(Path(folder), self)
+
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        exclude_history: bool = False,
+    ) -> list[Recommendation]:
+        """The ``k`` most probable next items after ``history``.
+
+        Parameters
+        ----------
+        history: item ids, oldest first; ids the catalogue does not have are dropped with a warning. An empty
+            history gets what is probable as a first item.
+        exclude: item ids never to return; ``exclude_history`` adds those of the history.
+
+        Raises
+        ------
+        DataError: k is below 1, none of a non-empty history's ids is known, or an id in ``exclude`` is unknown.
+        """
+        if k < 1:
+            raise DataError(f"k must be at least 1, got {k}")
+        rows = self._known(list(history))
+        banned = self.catalogue.rows(list(exclude)) if len(exclude) else np.empty(0, np.int64)
+        if (banned < 0).any():
+            raise DataError(f"exclude: no item '{list(exclude)[int(np.argmin(banned))]}' in the catalogue")
+        one = Histories.from_arrays(["user"], np.array([0, len(rows)]), rows.astype(np.int32))
+        lists = self.recommend_batch(one, k, exclude=Exclusions(history=exclude_history, items=banned))
+        found = lists.items[0][lists.items[0] >= 0]
+        ids, titles = self.catalogue.ids, self.catalogue.titles
+        return [
+            Recommendation(ids[int(row)], titles[int(row)], float(score), tuple(int(c) for c in self.table.codes[row]))
+            for row, score in zip(found, lists.scores[0], strict=False)
+        ]
+
+    def recommend_batch(self, histories: Histories, k: int = 10, *, exclude: Exclusions | None = None) -> RankedLists:
+        """The ``k`` most probable next items of many users at once, as catalogue rows."""
+        return self.system.recommend(histories, k, exclude=exclude or Exclusions())
+
+    def tokenize(self, items: Catalogue) -> pl.DataFrame:
+        """Semantic IDs of ``items``, known or new: a frame of ``item_id`` and ``codes`` (list of integers).
+
+        New items get the codes of their nearest clusters. With the policies ``extra`` and ``reassign``, which settle
+        collisions over a whole catalogue, these are the codes before settling.
+
+        Raises
+        ------
+        ConfigError: the items lack an attribute the tokenizer reads.
+        """
+        dense = encode_items(self.tokenizer, items, self.options, Progress(enabled=False))
+        return pl.DataFrame({"item_id": items.ids, "codes": self.clusterer.assign(dense)}).with_columns(
+            pl.col("codes").cast(pl.List(pl.Int32))
+        )
+
+    def evaluate(
+        self,
+        split: Split | None = None,
+        *,
+        which: str = "test",
+        baselines: bool = True,
+        config: EvaluationConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Measure against popularity and first-order Markov on the test (or validation) users of ``split``.
+
+        Parameters
+        ----------
+        split: defaults to the one this was fitted with; a loaded bundle has none and needs it.
+
+        Raises
+        ------
+        DataError: there is no split, or it has no such users.
+        """
+        split = split or self._split
+        if split is None:
+            raise DataError("a loaded STORE holds no histories: pass the split to evaluate on")
+        cases: Cases = {"test": split.test, "validation": split.validation}[which]
+        if len(cases) == 0:
+            raise DataError(f"the split has no {which} users (leave-one-out needs users with three items or more)")
+        system = StoreSystem(self.recommender, self.table, self.config.search, self.options, progress=progress)
+        others: list[System] = []
+        if baselines:
+            n = len(self.catalogue)
+            others = [Popularity.fit(split.train, n), Markov.fit(split.train, n)]
+        settings = config or self.config.evaluation
+        return evaluate(
+            [system, *others],
+            cases,
+            split.train,
+            table=self.table,
+            config=settings,
+            seed=self.options.seed,
+            protocol=split.protocol,
+        )
+
+    def code_report(self) -> CodeReport:
+        """Use of the codes: utilisation and perplexity by position, and collisions."""
+        return self.table.report()
+
+    def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
+        """What the codes say about an item; raises DataError for an unknown id."""
+        row = int(self.catalogue.rows([item_id])[0])
+        if row < 0:
+            raise DataError(f"no item '{item_id}' in the catalogue")
+        tree, codes = self.recommender.tree.source, self.table.codes
+        ids, titles = self.catalogue.ids, self.catalogue.titles
+        near = self.table.hamming_neighbours(row, neighbours)
+        same = self.table.bucket(int(self.table.tuple_of[row]))
+        return Explanation(
+            item_id,
+            {name: self.catalogue.attribute(name)[row] for name in self.catalogue.attributes},
+            tuple(int(c) for c in codes[row]),
+            tuple(int(tree.leaves_below[level][node]) for level, node in enumerate(tree.path(row))),
+            tuple(ids[int(other)] for other in same if other != row),
+            tuple((ids[int(n)], titles[int(n)], int((codes[n] != codes[row]).sum())) for n in near),
+        )
+
+    def _known(self, history: list[str]) -> np.ndarray:
+        rows = self.catalogue.rows(history) if history else np.empty(0, np.int64)
+        unknown: list[Any] = [item for item, row in zip(history, rows, strict=True) if row < 0]
+        if unknown and len(unknown) == len(history):
+            raise DataError(f"history: none of its ids is in the catalogue ({', '.join(unknown[:3])})")
+        if unknown:
+            warnings.warn(
+                f"history: {len(unknown)} unknown item ids dropped ({', '.join(unknown[:3])})", StorerecWarning, stacklevel=3
+            )
+        return rows[rows >= 0]

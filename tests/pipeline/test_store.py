@@ -1,0 +1,201 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from storerec.config import RunOptions
+from storerec.data.histories import Histories
+from storerec.errors import BundleError, DataError, StorerecWarning, TrainingError
+from storerec.llm.progress import Progress
+from storerec.pipeline import STORE, RunFolder, cluster, evaluate_run, fit, tokenize, train
+from storerec.systems.store import StoreSystem
+from tests import worlds
+from tests.systems.conformance import check_system
+
+OPTIONS = RunOptions(device="cpu", dtype="float32", progress=False)
+QUIET = Progress(enabled=False)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_backbone, tmp_path_factory):
+    catalogue, histories = worlds.data()
+    config = worlds.config(tiny_backbone("llama"))
+    run = RunFolder.create(tmp_path_factory.mktemp("run") / "r", catalogue, histories, config, OPTIONS)
+    fit(run, QUIET)
+    return run
+
+
+@pytest.fixture(scope="module")
+def store(run):
+    return STORE.of_run(run)
+
+
+def test_recommends_items_with_titles_and_falling_scores(store):
+    found = store.recommend(["item-0", "item-3"], 10)
+    assert len({one.item_id for one in found}) == 10
+    assert all(one.title == store.catalogue.titles[int(one.item_id[5:])] for one in found)
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    assert all(one.codes == tuple(store.table.codes[int(one.item_id[5:])]) for one in found)
+
+
+def test_exclusions_and_unknown_ids(store):
+    history = ["item-0", "item-3", "item-6"]
+    ids = {one.item_id for one in store.recommend(history, 21, exclude_history=True)}
+    assert len(ids) == 21
+    assert not ids & set(history)
+    assert "item-9" not in {one.item_id for one in store.recommend(history, 23, exclude=["item-9"])}
+    with pytest.warns(StorerecWarning, match="1 unknown item ids dropped \\(nope\\)"):
+        with_unknown = store.recommend([*history, "nope"], 5)
+    assert with_unknown == store.recommend(history, 5)
+    with pytest.raises(DataError, match="none of its ids"):
+        store.recommend(["nope"], 5)
+    with pytest.raises(DataError, match="no item 'nope'"):
+        store.recommend(history, 5, exclude=["nope"])
+    assert len(store.recommend([], 5)) == 5, "an empty history gets what is probable as a first item"
+
+
+def test_store_is_a_system_like_the_others(run):
+    system = StoreSystem(run.recommender, run.table, run.config.search, OPTIONS)
+    check_system(system, run.split.test.histories, len(run.catalogue))
+
+
+def test_tokenize_gives_stored_items_their_codes(store):
+    frame = store.tokenize(store.catalogue)
+    assert np.array_equal(np.array(frame["codes"].to_list()), store.table.codes)
+
+
+def test_explain(store):
+    told = store.explain("item-5")
+    row = 5
+    assert told.text == {"title": "green coats number 5", "kind": "green coats"}
+    assert told.below[0] == 24
+    assert told.below[-1] == len(told.same_codes) + 1
+    distances = (store.table.codes != store.table.codes[row]).sum(1)
+    assert [d for _, _, d in told.neighbours] == sorted(np.delete(distances, row))[:5]
+    with pytest.raises(DataError, match="no item"):
+        store.explain("item-99")
+
+
+def test_a_moved_bundle_gives_the_same_answers(store, tmp_path):
+    store.save(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    loaded = STORE.load(tmp_path / "moved", options=OPTIONS)
+    history = ["item-1", "item-4"]
+    assert loaded.recommend(history, 12) == store.recommend(history, 12)
+    assert loaded.tokenize(store.catalogue).equals(store.tokenize(store.catalogue))
+    assert loaded.explain("item-7") == store.explain("item-7")
+    assert {p.suffix for p in (tmp_path / "moved").iterdir()} == {".json", ".safetensors"}
+    with pytest.raises(DataError, match="pass the split"):
+        loaded.evaluate()
+
+
+def test_a_bundle_on_another_backbone_is_refused(store, tmp_path, tiny_backbone):
+    store.save(tmp_path / "a")
+    with pytest.raises(BundleError, match="not the model this bundle was trained on"):
+        STORE.load(tmp_path / "a", backbone=str(tiny_backbone("qwen")), options=OPTIONS)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+def test_a_damaged_bundle_names_the_file(store, tmp_path, damage):
+    store.save(tmp_path / "a")
+    file = tmp_path / "a" / "recommender.safetensors"
+    raw = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(raw[:-7])
+    else:
+        raw[-1] ^= 1
+        file.write_bytes(raw)
+    with pytest.raises(BundleError, match=r"recommender\.safetensors"):
+        STORE.load(tmp_path / "a", options=OPTIONS)
+
+
+def test_evaluation_is_written_with_plots(run):
+    result = evaluate_run(run)
+    assert set(result.systems) == {"store", "popularity", "markov"}
+    value = result.to_json()["systems"]["store"]["item"]["recall@10"]
+    assert 0 <= value["low"] <= value["value"] <= value["high"] <= 1
+    assert (run.path / "evaluation.json").stat().st_size > 500
+    for plot in ("slices", "codes", "losses"):
+        assert (run.path / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_decoding_never_reads_the_target(run):
+    """Swap the targets: lists stay equal."""
+    system = StoreSystem(run.recommender, run.table, run.config.search, OPTIONS)
+    from storerec.evaluation import evaluate
+
+    cases = run.split.test
+    swapped = type(cases)(cases.histories, cases.targets[::-1].copy())
+    settings = {"table": run.table, "config": run.config.evaluation, "seed": 0}
+    one = evaluate([system], cases, run.split.train, **settings)
+    two = evaluate([system], swapped, run.split.train, **settings)
+    assert one.systems["store"].coverage == two.systems["store"].coverage
+    lists = system.recommend(cases.histories, 10, exclude=_none())
+    again = system.recommend(swapped.histories, 10, exclude=_none())
+    assert np.array_equal(lists.items, again.items)
+
+
+def _none():
+    from storerec.systems.base import Exclusions
+
+    return Exclusions()
+
+
+def test_stages_take_up_where_the_folder_stands(tiny_backbone, tmp_path):
+    catalogue, histories = worlds.data()
+    config = worlds.config(tiny_backbone("llama"))
+    run = RunFolder.create(tmp_path / "r", catalogue, histories, config, OPTIONS)
+    with pytest.raises(TrainingError, match="storerec tokenize"):
+        cluster(run, QUIET)
+    with pytest.raises(TrainingError, match="storerec cluster"):
+        train(run, QUIET)
+    for stage in (tokenize, cluster, train):
+        stage(RunFolder.open(tmp_path / "r", OPTIONS), QUIET)  # each in a new process, as it were
+    again = RunFolder.open(tmp_path / "r", OPTIONS)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "r").rglob("*.safetensors")}
+    fit(again, QUIET)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "r").rglob("*.safetensors")} == stamps
+    other = worlds.config(tiny_backbone("llama"), max_history=3)
+    with pytest.raises(TrainingError, match="another config"):
+        RunFolder.create(tmp_path / "r", catalogue, histories, other, OPTIONS)
+    fewer = histories.select(np.arange(10))
+    with pytest.raises(TrainingError, match="another data"):
+        RunFolder.create(tmp_path / "r", catalogue, fewer, config, OPTIONS)
+    assert not list((tmp_path / "r").rglob("checkpoint-*"))
+
+
+def test_equal_seeds_give_equal_runs_and_stages_equal_fit(run, tmp_path):
+    again = RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
+    for stage in (tokenize, cluster, train):
+        stage(again, QUIET)
+    for name in ("tokenizer", "dense_tokens", "table", "recommender"):
+        ours, theirs = run.arrays(name), again.arrays(name)
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_fit_in_a_temporary_folder_learns_the_walk(tiny_backbone):
+    """The next item is determined by the last: a trained STORE must find it, an untrained one cannot."""
+    catalogue, histories = worlds.data(users=60)
+    config = worlds.config(
+        tiny_backbone("llama"), tuning="full", alignment=False, alone={"epochs": 25, "learning_rate": 1e-2}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", StorerecWarning)
+        store = STORE.fit(catalogue, histories, config, options=OPTIONS)
+    result = store.evaluate()
+    value = {name: system.item_metrics["recall@1"].value for name, system in result.systems.items()}
+    assert value["store"] > 0.6
+    assert value["store"] > 3 * value["popularity"]
+
+
+def test_no_user_with_two_training_items_is_a_clear_error(tiny_backbone, tmp_path):
+    catalogue, _ = worlds.data()
+    histories = Histories.from_arrays(["a", "b"], np.array([0, 3, 6]), np.arange(6, dtype=np.int32))
+    run = RunFolder.create(tmp_path / "r", catalogue, histories, worlds.config(tiny_backbone("llama")), OPTIONS)
+    tokenize(run, QUIET)
+    cluster(run, QUIET)
+    with pytest.raises(DataError, match="two or more items"):
+        train(run, QUIET)
