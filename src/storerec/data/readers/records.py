@@ -28,6 +28,8 @@ _SUFFIXES = {
     ".pq": ("parquet", ""),
 }
 
+_LONGEST_FIELD = 16 << 20  # characters; a quote left open stops here instead of taking in the whole file
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -160,6 +162,8 @@ def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list
             if stripped := text.rstrip("\r\n"):
                 yield line, stripped.split(layout.separator), fault
         return
+    # The csv module's limit of 128 KiB would call bad what Arrow reads; it holds for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     flaws: list[str] = []
 
     def feed() -> Iterator[str]:

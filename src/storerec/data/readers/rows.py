@@ -55,13 +55,8 @@ class Faults:
         if self._first is None or line < self._first.line:
             self._first = error
 
-    @property
-    def found(self) -> bool:
-        """Whether the first bad row is known, so that later ones need no line."""
-        return self._first is not None
-
     def add_later(self, count: int) -> None:
-        """Note bad rows that lie behind the first one."""
+        """Note bad rows that lie behind one noted before."""
         self._count += count
 
     def report(self) -> None:
@@ -99,6 +94,7 @@ class RowReader:
         self._encoding = check_file(self.path, encoding)
         self.layout = layout or Layout.of(self.path)
         self.faults = Faults(self.path, bad_rows)
+        self._checked_bad = False
         self._sample: list[dict[str, Any]] = []
         self.names = self._find_names()
 
@@ -231,9 +227,10 @@ class RowReader:
         if first is not None:
             at, field, reason = first
             bad_rows = int((~good).sum())
-            if self.faults.found:  # finding a line means reading the file again: once is enough
+            if self._checked_bad:  # finding a line means reading the file again: once is enough
                 self.faults.add_later(bad_rows)
             else:
+                self._checked_bad = True
                 self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=bad_rows)
         return good
 
