@@ -160,6 +160,7 @@ def test_yelp(tmp_path, ending):
         read_yelp(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 2 items have no text")
 def test_amazon_2014(tmp_path):
     reviews, metadata = tmp_path / "reviews_Books_5.json.gz", tmp_path / "meta_Books.json.gz"
     names = ("reviewerID", "asin", "unixReviewTime", "overall")

@@ -61,6 +61,7 @@ def test_other_column_names_and_more_columns(tmp_path):
     assert as_lists(in_order) == {"u": [2, 1, 0], "v": [0]}
 
 
+@pytest.mark.filterwarnings("ignore:1 of 3 items have no text")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_items_of_every_layout(tmp_path, ending):
     rows = [("b", "Tea", 3), ("a", 'Say "hi"', 4), ("c", "", 5)]

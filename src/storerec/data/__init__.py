@@ -24,6 +24,7 @@ from storerec.data.readers import (
     read_movielens,
     read_yelp,
 )
+from storerec.data.readers.records import Layout
 from storerec.data.splits import Cases, Split, SplitConfig, leave_one_out, split, split_users
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Catalogue",
     "DatasetStats",
     "Histories",
+    "Layout",
     "PreprocessConfig",
     "Preprocessed",
     "RegistryFile",

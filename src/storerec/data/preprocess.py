@@ -125,8 +125,8 @@ def preprocess_dataset(
 
     In this order, the first where the paper speaks, the others where it is silent and the simplest is chosen:
 
-    1. Each user's last ``max_items`` items (paper: 20). Items a user repeats stay repeated. 2. Users with
-    ``min_items`` or more (ours); ``users`` of them at random by seed (paper: 45,000; how they
+    1. Each user's last ``max_items`` items (paper: 20). Items a user repeats stay repeated.
+    2. Users with ``min_items`` or more (ours); ``users`` of them at random by seed (paper: 45,000; how they
        were drawn, it does not say). The draw depends on user ids and seed, not on the files' order; the users
        keep their order.
     3. Items: those that occur in these sequences, in catalogue order (ours; the paper's Table 1 fits: on MIND
