@@ -125,7 +125,7 @@ def test_inspect(fitted, tmp_path):
 def test_inspect_an_item(fitted, tmp_path, where):
     result = call("inspect", fitted.folder / where, "--item", "i7", "--json", tmp_path / "i.json")
     assert is_fine(result)
-    for word in ("i7", "Film number 7", GENRES[7 % 3], "12 items"):
+    for word in ("i7", "Film number 7", GENRES[7 % 3], "Items below", " 12 "):
         assert word in result.stdout
     item = read(tmp_path / "i.json")["item"]
     assert item["item_id"] == "i7"

@@ -52,7 +52,8 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="Settings as JSON; over those of --preset if given."),
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Settings by name: cpu, paper-mind or paper-yelp.")
+    str | None,
+    typer.Option(metavar="NAME", help="Settings by name: cpu (the default), paper-mind or paper-yelp."),
 ]
 InOrderOption = Annotated[
     bool, typer.Option("--in-order", help="Events stand in time order in the file: no times needed.")
@@ -149,11 +150,11 @@ def fit(
 
 
 def _settings(config: Path | None, preset: str | None) -> StoreConfig:
-    """Settings of a file, a preset, the file's fields over the preset's, or the defaults."""
+    """Settings of a file, of a preset (cpu by default), or the file's fields over the preset's."""
     from storerec.pipeline import StoreConfig
 
     if config is None:
-        return StoreConfig() if preset is None else StoreConfig.preset(preset)
+        return StoreConfig.preset(preset or "cpu")
     own = StoreConfig.read(config)
     if preset is None:
         return own

@@ -1,13 +1,23 @@
-"""``storerec inspect``: what codes the items got, and one item's neighbours and place in the tree."""
+"""``storerec inspect``: how the codes are used, and one item's neighbours and place in the tree."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storerec.cli import options
 from storerec.cli.ending import verb
-from storerec.cli.options import JsonOption, LoadArgument
+from storerec.cli.output import code_tables, show, table, write_result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from storerec.pipeline import Explanation
+
+_SHOWN = 10
+"""Most items named in one line."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,11 +27,55 @@ def add_to(app: typer.Typer) -> None:
 
 @verb(resumes=False)
 def inspect(
-    run: LoadArgument,
+    run: options.LoadArgument,
     item: Annotated[
         str | None, typer.Option(metavar="ID", help="Look at this item.", show_default=False)
     ] = None,
-    json: JsonOption = None,
+    near: Annotated[int, typer.Option(min=1, help="How many nearest items to show.")] = 5,
+    backbone: options.BackboneOption = None,
+    json: options.JsonOption = None,
 ) -> None:
     """Show how the codes are used and how many items share theirs; with --item, one item from all sides."""
-    raise NotImplementedError
+    from storerec.pipeline import STORE
+
+    store = STORE.load(run, backbone=backbone)
+    report = store.code_report()
+    result = {"codes": report.to_json()}
+    if item is None:
+        write_result(json, result)
+        show(*code_tables(report))
+        return
+    found = store.explain(item, neighbours=near)
+    write_result(json, result | {"item": asdict(found)})
+    same = ", ".join(found.same_codes[:_SHOWN]) or "none"
+    rest = len(found.same_codes) - _SHOWN
+    show(
+        _item_table(found),
+        _path_table(found),
+        f"Other items with the same codes: {same}{f' and {rest} more' if rest > 0 else ''}",
+        _neighbour_table(found),
+    )
+
+
+def _item_table(found: Explanation) -> Table:
+    made = table(f"Item {found.item_id}", "Attribute", "Text")
+    for name, text in found.text.items():
+        made.add_row(name, text)
+    made.add_row("codes", " ".join(map(str, found.codes)))
+    return made
+
+
+def _path_table(found: Explanation) -> Table:
+    """Walk from the root to the item's leaf: the code taken at each position, and what remains below."""
+    made = table("Place in the tree", "Position", "Code", "Items below", right=("Position", "Items below"))
+    steps = ("root", *(" ".join(map(str, found.codes[: n + 1])) for n in range(len(found.codes))))
+    for number, (prefix, below) in enumerate(zip(steps, found.below, strict=True)):
+        made.add_row(str(number), prefix, str(below))
+    return made
+
+
+def _neighbour_table(found: Explanation) -> Table:
+    made = table("Nearest items by codes", "Codes that differ", "Item", "Title", right=("Codes that differ",))
+    for item_id, title, distance in found.neighbours:
+        made.add_row(str(distance), item_id, title)
+    return made

@@ -48,6 +48,14 @@ DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Arithmetic of training; auto goes by what the processor does well.")
 ]
 ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars.")]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Where the language model is here, if not where it was at training.",
+        show_default=False,
+    ),
+]
 ExcludeHistoryOption = Annotated[
     bool, typer.Option("--exclude-history", help="Never recommend items of the history itself.")
 ]

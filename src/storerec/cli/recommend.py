@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from storerec.cli import options
 from storerec.cli.ending import verb
-from storerec.cli.options import ExcludeHistoryOption, JsonOption, LoadArgument, split_list
 from storerec.cli.output import show, table, write_result
+
+_SHOWN = 5
+"""Most items of the history named over the table."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 @verb(resumes=False)
 def recommend(
-    run: LoadArgument,
+    run: options.LoadArgument,
     history: Annotated[
         list[str],
         typer.Option(metavar="ID,ID,...", help="Items chosen so far, oldest first.", show_default=False),
@@ -27,20 +30,26 @@ def recommend(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="ID,ID,...", help="Items never to recommend.")
     ] = None,
-    exclude_history: ExcludeHistoryOption = False,
-    json: JsonOption = None,
+    exclude_history: options.ExcludeHistoryOption = False,
+    backbone: options.BackboneOption = None,
+    device: options.DeviceOption = options.Device.auto,
+    json: options.JsonOption = None,
 ) -> None:
     """Recommend the next items after a history, with titles and log-probabilities."""
     from storerec.pipeline import STORE
 
-    ids = split_list(history)
-    found = STORE.load(run).recommend(ids, k, exclude=split_list(exclude), exclude_history=exclude_history)
+    given = options.split_list(history)
+    store = STORE.load(run, backbone=backbone, options=options.run_options(device=device))
+    found = store.recommend(given, k, exclude=options.split_list(exclude), exclude_history=exclude_history)
+    ids = [one for one, row in zip(given, store.catalogue.rows(given), strict=True) if row >= 0]
     rows = [
         {"item_id": r.item_id, "title": r.title, "score": float(r.score), "codes": [int(c) for c in r.codes]}
         for r in found
     ]
     write_result(json, {"history": ids, "recommendations": rows})
-    made = table(f"After {', '.join(ids)}", "#", "Item", "Title", "Score", "Codes", right=("#", "Score"))
+    after = ", ".join(ids[-_SHOWN:]) or "an empty history"
+    title = f"After {'..., ' if len(ids) > _SHOWN else ''}{after}"
+    made = table(title, "#", "Item", "Title", "Score", "Codes", right=("#", "Score"))
     for number, r in enumerate(found, 1):
         made.add_row(str(number), r.item_id, r.title, f"{r.score:.3f}", " ".join(map(str, r.codes)))
     show(made)
