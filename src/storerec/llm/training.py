@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from storerec.config import Config
 from storerec.errors import TrainingError
 from storerec.llm.batching import BucketSampler
 from storerec.llm.progress import Bar, Progress
 from storerec.llm.trainable import TrainableModule
+
+
+_WHOLE = "whole"
 
 
 class TrainingConfig(Config):
@@ -116,6 +119,13 @@ class _Epochs(TrainerCallback):
             self.dataset.set_epoch(epoch)
 
 
+class _Whole(TrainerCallback):
+    """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+
 class _Budget(TrainerCallback):
     """Stops at the first step past the wall-clock budget, after a last checkpoint and validation."""
 
@@ -191,9 +201,9 @@ def train(
         validate=validate,
         callbacks=_callbacks(config, sampler, dataset, progress, label, validating=validate is not None),
     )
-    last = get_last_checkpoint(str(folder))
+    last = _last_whole_checkpoint(folder)
     try:
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     except KeyError as error:
         raise TrainingError(f"{last}: {error.args[0]}; the run folder is of another configuration") from None
     model.requires_grad_(False).eval()
@@ -205,10 +215,19 @@ def train(
     return log
 
 
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are deleted."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / _WHOLE).exists():
+            shutil.rmtree(checkpoint)
+    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return whole[-1] if whole else None
+
+
 def _callbacks(
     config: TrainingConfig, sampler: BucketSampler, dataset: Any, progress: Progress, label: str, *, validating: bool
 ) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [_Epochs(sampler, dataset), _Bar(progress, label)]
+    callbacks: list[TrainerCallback] = [_Epochs(sampler, dataset), _Whole(), _Bar(progress, label)]
     if config.max_minutes is not None:
         callbacks.append(_Budget(config.max_minutes))
     if validating and config.patience is not None:
@@ -246,6 +265,7 @@ def _arguments(
         metric_for_best_model=f"eval_{metric}" if metric else None,
         greater_is_better=True if metric else None,
         save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,  # early stopping goes on counting after a resume
         seed=seed,
         use_cpu=device.type == "cpu",
         disable_tqdm=True,
