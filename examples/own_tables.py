@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--items", type=Path, help="item_id and text columns")
     parser.add_argument("--events", type=Path, help="user_id, item_id, timestamp")
     parser.add_argument("--backbone", help="a folder, a .gguf file or a hub id; SmolLM2-135M if not given")
-    parser.add_argument(
-        "--history", help="item ids, oldest first, divided by commas; the first user's if not given"
-    )
+    parser.add_argument("--history", help="item ids, oldest first, divided by commas; the first user's if not given")
     parser.add_argument("--save", type=Path, help="where to keep the bundle")
     args = parser.parse_args()
 

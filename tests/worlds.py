@@ -13,7 +13,11 @@ KINDS = ("red shoes", "blue hats", "green coats")
 def items(count: int = 24) -> pl.DataFrame:
     kinds = [KINDS[i % len(KINDS)] for i in range(count)]
     return pl.DataFrame(
-        {"item_id": [f"item-{i}" for i in range(count)], "title": [f"{k} number {i}" for i, k in enumerate(kinds)], "kind": kinds}
+        {
+            "item_id": [f"item-{i}" for i in range(count)],
+            "title": [f"{k} number {i}" for i, k in enumerate(kinds)],
+            "kind": kinds,
+        }
     )
 
 
@@ -23,7 +27,10 @@ def events(users: int = 30, count: int = 24, *, seed: int = 0) -> pl.DataFrame:
     rows = []
     for user in range(users):
         kind, start, length = rng.integers(len(KINDS)), rng.integers(8), rng.integers(4, 8)
-        rows += [(f"user-{user}", f"item-{kind + len(KINDS) * ((start + t) % (count // len(KINDS)))}", 100 * t) for t in range(length)]
+        rows += [
+            (f"user-{user}", f"item-{kind + len(KINDS) * ((start + t) % (count // len(KINDS)))}", 100 * t)
+            for t in range(length)
+        ]
     return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
 
 

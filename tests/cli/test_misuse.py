@@ -59,9 +59,7 @@ def test_bad_rows_can_be_skipped_with_a_warning(shop):
 def test_broken_json_lines(shop):
     rows = [json.dumps({"item_id": f"i{i}", "title": f"Film {i}"}) for i in range(12)]
     rows[4] = rows[4][:-3]
-    assert is_error(
-        shop.fit(items=shop.write("items.jsonl", "\n".join(rows))), "items.jsonl", "line 5", "JSON"
-    )
+    assert is_error(shop.fit(items=shop.write("items.jsonl", "\n".join(rows))), "items.jsonl", "line 5", "JSON")
 
 
 def test_duplicate_ids(shop):
@@ -72,9 +70,7 @@ def test_duplicate_ids(shop):
 def test_bad_timestamp(shop):
     lines = events_csv().splitlines()
     lines[6] = "u5,i5,yesterday"
-    assert is_error(
-        shop.fit(events=shop.write("bad.csv", "\n".join(lines))), "bad.csv", "line 7", "timestamp"
-    )
+    assert is_error(shop.fit(events=shop.write("bad.csv", "\n".join(lines))), "bad.csv", "line 7", "timestamp")
 
 
 def test_unknown_items_are_dropped_with_a_warning_or_refused(shop):
@@ -118,9 +114,7 @@ def test_unknown_preset_and_malformed_settings(shop):
 
 
 def test_an_unknown_backbone(shop):
-    settings = json.loads(shop.config.read_text(encoding="utf-8")) | {
-        "backbone": {"name": "no/model-of-mine"}
-    }
+    settings = json.loads(shop.config.read_text(encoding="utf-8")) | {"backbone": {"name": "no/model-of-mine"}}
     assert is_error(shop.fit(config=shop.write("b.json", json.dumps(settings))), "no/model-of-mine")
 
 

@@ -48,9 +48,7 @@ def test_same_seed_same_arrays_and_exact_round_trip():
         for name, array in first.arrays().items():
             np.testing.assert_array_equal(array, other.arrays()[name])
         np.testing.assert_array_equal(first.assign(x), other.assign(x))
-    assert not np.array_equal(
-        first.arrays()["centres.0"], Clusterer.fit(x, CONFIG, seed=4).arrays()["centres.0"]
-    )
+    assert not np.array_equal(first.arrays()["centres.0"], Clusterer.fit(x, CONFIG, seed=4).arrays()["centres.0"])
 
 
 def test_chunks_do_not_change_codes(monkeypatch):

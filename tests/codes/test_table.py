@@ -18,9 +18,7 @@ def make(n, sizes, seed=0, skew=2.0):
     return codes.astype(np.int32), distances
 
 
-cases = st.tuples(
-    st.integers(1, 40), st.sampled_from([(4, 4, 4), (7, 9), (50,), (3, 5, 7, 2)]), st.integers(0, 10**6)
-)
+cases = st.tuples(st.integers(1, 40), st.sampled_from([(4, 4, 4), (7, 9), (50,), (3, 5, 7, 2)]), st.integers(0, 10**6))
 
 
 @settings(max_examples=60, deadline=None)
@@ -135,9 +133,7 @@ def test_report_and_round_trip():
     assert CodeTable.build(codes, (4, 3)).report().colliding_share == pytest.approx(8 / 9)
     assert CodeReport.parse(report.to_json()) == report
     for policy in POLICIES:
-        table = CodeTable.build(
-            codes, (4, 3), policy=policy, distances=np.ones((9, 2, 4)), counts=np.arange(9)
-        )
+        table = CodeTable.build(codes, (4, 3), policy=policy, distances=np.ones((9, 2, 4)), counts=np.arange(9))
         back = CodeTable.from_arrays(table.arrays())
         for name in ("codes", "sizes", "shares", "tuples", "tuple_of", "bucket_starts", "bucket_items"):
             np.testing.assert_array_equal(getattr(back, name), getattr(table, name))

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from storerec.codes import CodeTable, CodeTree
 from storerec.errors import DataError
 
-tables = st.tuples(
-    st.integers(1, 60), st.sampled_from([(4, 4, 4), (7, 9), (50,), (3, 5, 7, 2)]), st.integers(0, 10**6)
-)
+tables = st.tuples(st.integers(1, 60), st.sampled_from([(4, 4, 4), (7, 9), (50,), (3, 5, 7, 2)]), st.integers(0, 10**6))
 
 
 def random_table(n, sizes, seed):

@@ -29,9 +29,7 @@ def naive(rows) -> dict[str, list[int]]:
 
 
 EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["u", "v", "w", "x y", "é"]), st.sampled_from([*ITEMS, "gone"]), st.integers(-5, 5)
-    ),
+    st.tuples(st.sampled_from(["u", "v", "w", "x y", "é"]), st.sampled_from([*ITEMS, "gone"]), st.integers(-5, 5)),
     min_size=1,
     max_size=40,
 ).filter(lambda rows: any(item in ITEMS for _, item, _ in rows))

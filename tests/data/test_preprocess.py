@@ -66,9 +66,7 @@ def test_sampling_depends_on_seed_and_ids_only(tmp_path):
 
 
 def test_yelp_as_in_the_paper(tmp_path):
-    shops = [
-        {"business_id": f"b{n}", "name": f"n{n}", "city": "c", "address": "a", "state": "s"} for n in range(4)
-    ]
+    shops = [{"business_id": f"b{n}", "name": f"n{n}", "city": "c", "address": "a", "state": "s"} for n in range(4)]
     reviews = [
         {"user_id": user, "business_id": f"b{shop}", "stars": 2.0, "date": f"2020-01-0{day} 00:00:00"}
         for user, shop, day in [("u", 2, 3), ("u", 0, 1), ("v", 2, 1), ("w", 1, 1), ("w", 2, 1)]

@@ -62,9 +62,7 @@ def test_movielens_dat_files(tmp_path, encoding):
 
 
 def test_movielens_csv_files(tmp_path):
-    (tmp_path / "movies.csv").write_text(
-        'movieId,title,genres\n1,"American President, The",Comedy|Drama\n2,Heat,\n'
-    )
+    (tmp_path / "movies.csv").write_text('movieId,title,genres\n1,"American President, The",Comedy|Drama\n2,Heat,\n')
     ratings = "".join(",".join(row) + "\n" for row in RATINGS)
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + ratings)
     catalogue, histories = read_movielens(tmp_path)
@@ -76,9 +74,7 @@ def test_movielens_atomic_files(tmp_path):
     header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     (tmp_path / "ml.item").write_text(header + '1\tToy "Story"\t1995\tComedy Drama\n2\tHeat\t1995\t\n')
     ratings = "".join("\t".join(row) + "\n" for row in RATINGS)
-    (tmp_path / "ml.inter").write_text(
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + ratings
-    )
+    (tmp_path / "ml.inter").write_text("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + ratings)
     catalogue, histories = read_movielens(tmp_path)
     assert catalogue.attributes == ("title", "year", "genres")
     assert catalogue.frame.row(0) == ("1", 'Toy "Story"', "1995", "Comedy Drama")
@@ -203,9 +199,7 @@ def test_amazon_2023(tmp_path, name):
         pl.DataFrame(rows, schema=list(names), orient="row").drop("asin").write_csv(tmp_path / name)
     else:
         json_lines(tmp_path / name, [dict(zip(names, row, strict=True)) for row in rows])
-    products = [
-        {"parent_asin": f"X{n}", "title": "T", "store": None, "categories": ["a", "b"]} for n in (1, 2)
-    ]
+    products = [{"parent_asin": f"X{n}", "title": "T", "store": None, "categories": ["a", "b"]} for n in (1, 2)]
     json_lines(tmp_path / "meta_Beauty.jsonl", products)
     catalogue, histories = read_dataset("amazon", tmp_path)
     assert catalogue.frame.row(0) == ("X1", "T", "", "a, b")

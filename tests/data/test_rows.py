@@ -47,11 +47,7 @@ def test_quoted_text(tmp_path, rows, separator):
 
 
 @QUICK
-@given(
-    rows=st.lists(
-        st.fixed_dictionaries({"x": TEXT, "y": st.integers(-9, 9)}, optional={"z": TEXT}), min_size=1
-    )
-)
+@given(rows=st.lists(st.fixed_dictionaries({"x": TEXT, "y": st.integers(-9, 9)}, optional={"z": TEXT}), min_size=1))
 def test_json(tmp_path, rows):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
@@ -84,9 +80,7 @@ def test_windows_line_ends(tmp_path):
     path.write_bytes(b"x\ty\r\na\tb\r\n")
     for layout in (None, Layout("delimited", "\t", quote=None)):
         assert read(path, layout, ["x", "y"])[1].select("x", "y").rows() == [("a", "b")]
-        assert [record.values for record in records(path, layout or Layout.of(path), "utf-8")] == [
-            {"x": "a", "y": "b"}
-        ]
+        assert [record.values for record in records(path, layout or Layout.of(path), "utf-8")] == [{"x": "a", "y": "b"}]
 
 
 def test_the_consumers_errors_are_not_taken_for_the_files(tmp_path):
@@ -109,9 +103,7 @@ def test_skipping_over_many_faults_of_both_kinds(tmp_path):
     for batch in reader.batches(["x"]):
         kept += int(reader.check(batch, [("x", "is empty", batch["x"] == "")]).sum())
     assert kept == 50
-    with pytest.warns(
-        StorerecWarning, match="100 bad rows were skipped; the first: .*line 3, field 'x': is empty"
-    ):
+    with pytest.warns(StorerecWarning, match="100 bad rows were skipped; the first: .*line 3, field 'x': is empty"):
         reader.faults.report()
 
 

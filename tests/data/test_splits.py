@@ -100,15 +100,11 @@ def test_the_order_of_rows_does_not_matter(order, protocol):
         }
     )
     config = SplitConfig(protocol=protocol, test_users=2, validation_share=0.3)
-    results = [
-        split(Histories.from_events(rows, CATALOGUE), config, 5) for rows in (events, events[list(order)])
-    ]
+    results = [split(Histories.from_events(rows, CATALOGUE), config, 5) for rows in (events, events[list(order)])]
     for part in ("train", "validation", "test"):
         first, second = (getattr(result, part) for result in results)
         if part != "train":
-            pairs = [
-                dict(zip(c.histories.user_ids, c.targets.tolist(), strict=True)) for c in (first, second)
-            ]
+            pairs = [dict(zip(c.histories.user_ids, c.targets.tolist(), strict=True)) for c in (first, second)]
             assert pairs[0] == pairs[1]
             first, second = first.histories, second.histories
         assert as_lists(first) == as_lists(second)

@@ -68,9 +68,7 @@ def test_items_of_every_layout(tmp_path, ending):
     if ending.startswith("csv"):
         path = write(tmp_path / f"items.{ending}", 'item_id,title,n\nb,Tea,3\na,"Say ""hi""",4\nc,"",5\n')
     elif ending.startswith("tsv"):
-        path = write(
-            tmp_path / f"items.{ending}", 'item_id\ttitle\tn\nb\tTea\t3\na\t"Say ""hi"""\t4\nc\t\t5\n'
-        )
+        path = write(tmp_path / f"items.{ending}", 'item_id\ttitle\tn\nb\tTea\t3\na\t"Say ""hi"""\t4\nc\t\t5\n')
     else:
         path = write_events(tmp_path / f"items.{ending}", rows, ("item_id", "title", "n"))
     catalogue = read_items(path)
@@ -304,9 +302,7 @@ def test_an_index_column_is_no_text_and_twin_columns_are_refused(tmp_path):
 
 
 def test_an_unusable_first_timestamp_spoils_no_other(tmp_path):
-    path = write(
-        tmp_path / "e.csv", "user_id,item_id,timestamp\nu,i0,never\nu,i1,2020-01-02\nu,i2,2020-01-01\n"
-    )
+    path = write(tmp_path / "e.csv", "user_id,item_id,timestamp\nu,i0,never\nu,i1,2020-01-02\nu,i2,2020-01-01\n")
     with pytest.raises(RowError, match="line 2, field 'timestamp'"):
         read_events(path, CATALOGUE)
     with pytest.warns(StorerecWarning, match="1 bad rows"):
@@ -314,9 +310,7 @@ def test_an_unusable_first_timestamp_spoils_no_other(tmp_path):
 
 
 def test_columns_that_are_no_text(tmp_path):
-    table = pl.DataFrame(
-        {"item_id": ["a"], "v": pl.Series([[1, 2]], dtype=pl.Array(pl.Int64, 2)), "s": [{"k": 1}]}
-    )
+    table = pl.DataFrame({"item_id": ["a"], "v": pl.Series([[1, 2]], dtype=pl.Array(pl.Int64, 2)), "s": [{"k": 1}]})
     table.write_parquet(tmp_path / "i.parquet")
     assert read_items(tmp_path / "i.parquet").frame.row(0) == ("a", "1, 2", '{"k":1}')
     pl.DataFrame({"item_id": ["a"], "v": [b"\xff"]}).write_parquet(tmp_path / "i.parquet")

@@ -148,9 +148,7 @@ def test_bad_input_is_a_data_error(world):
         name = "short"
 
         def recommend(self, histories, k, *, exclude):
-            return RankedLists(
-                np.zeros((len(histories), 1), np.int32), np.zeros((len(histories), 1), np.float32)
-            )
+            return RankedLists(np.zeros((len(histories), 1), np.int32), np.zeros((len(histories), 1), np.float32))
 
     small = CodeTable.build(table.codes[:5], table.sizes)
     none = Cases(cases.histories.select(np.array([], dtype=int)), cases.targets[:0])

@@ -45,7 +45,8 @@ def unbroken(tiny_backbone, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "checkpoint", ["tokenizer/checkpoint-6", "recommender/joint/checkpoint-9", "recommender/alone/checkpoint-3"]
+    "checkpoint",
+    ["tokenizer/checkpoint-6", "recommender/joint/checkpoint-9", "recommender/alone/checkpoint-3"],
 )
 def test_a_killed_run_ends_like_an_unbroken_one(unbroken, tiny_backbone, tmp_path, checkpoint):
     folder = tmp_path / "run"

@@ -41,7 +41,9 @@ def plain_model(world, folder):
     plain.config.tie_word_embeddings = False
     head = torch.nn.Linear(backbone.width, text + len(ours.code_outputs), bias=False)
     rows = torch.cat([plain.get_output_embeddings().weight, ours.code_outputs.detach()])
-    words = torch.nn.Embedding.from_pretrained(torch.cat([plain.get_input_embeddings().weight, ours.code_inputs.detach()]))
+    words = torch.nn.Embedding.from_pretrained(
+        torch.cat([plain.get_input_embeddings().weight, ours.code_inputs.detach()])
+    )
     head.weight = torch.nn.Parameter(rows.detach())
     plain.set_input_embeddings(words)
     plain.set_output_embeddings(head)

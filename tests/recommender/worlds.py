@@ -36,7 +36,9 @@ def histories(items: int, users: int, *, longest: int = 7, seed: int = 0) -> His
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Histories.from_arrays([f"u{u}" for u in range(users)], offsets, rng.integers(0, items, offsets[-1]).astype(np.int32))
+    return Histories.from_arrays(
+        [f"u{u}" for u in range(users)], offsets, rng.integers(0, items, offsets[-1]).astype(np.int32)
+    )
 
 
 def make(backbone: Backbone, *, items: int = 40, users: int = 5, policy: str = "bucket", **changes) -> World:
@@ -69,7 +71,9 @@ def exact_scores(world: World, histories: Histories, normaliser: str) -> np.ndar
         rows = torch.cat([past.expand(n, -1), everything[:, None]], dim=1)  # (items, history + 1)
         codes = model.tree.item_codes[rows]
         context = torch.as_tensor(instruction).expand(n, -1)
-        hidden = model.code_hidden(context, torch.full((n,), len(instruction)), codes)[:, -1]  # (items, positions, width)
+        hidden = model.code_hidden(context, torch.full((n,), len(instruction)), codes)[
+            :, -1
+        ]  # (items, positions, width)
         total = torch.zeros(n, dtype=torch.float64)
         for position in range(codes.shape[-1]):
             logits = model.logits(hidden[:, position], position).double()

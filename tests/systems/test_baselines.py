@@ -68,9 +68,7 @@ def test_markov_is_the_sorted_score(seed, exclude_history, k):
     for user in range(len(histories)):
         own = histories.sequence(user)
         score = counts / (counts.max() + 1) + (pairs[own[-1]] if len(own) else 0)
-        order = [i for i in np.lexsort((np.arange(n_items), -score)) if not (exclude_history and i in own)][
-            :k
-        ]
+        order = [i for i in np.lexsort((np.arange(n_items), -score)) if not (exclude_history and i in own)][:k]
         assert lists.items[user, : len(order)].tolist() == order
         np.testing.assert_allclose(lists.scores[user, : len(order)], score[order], rtol=1e-6)
 

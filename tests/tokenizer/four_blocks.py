@@ -27,7 +27,9 @@ def loss(model, content, task, answer):
     positions = torch.arange(len(blocks))[None]
 
     def run(fill):
-        inputs = torch.cat([embed(content), model.dense_tokens, fill, model.task_tokens[task][None], embed(answer[:-1])])
+        inputs = torch.cat(
+            [embed(content), model.dense_tokens, fill, model.task_tokens[task][None], embed(answer[:-1])]
+        )
         out = model.base(inputs_embeds=inputs[None], attention_mask=mask, position_ids=positions, use_cache=False)
         return out.last_hidden_state[0]
 

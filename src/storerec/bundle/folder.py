@@ -110,9 +110,7 @@ def read_bundle(folder: Path | str) -> Bundle:
     return Bundle(documents, tensors, manifest)
 
 
-def _fill(
-    folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], documents: Mapping[str, Any]
-) -> None:
+def _fill(folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], documents: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
     for name, arrays in tensors.items():

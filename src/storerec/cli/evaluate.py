@@ -30,9 +30,7 @@ def evaluate(
     json: options.JsonOption = None,
     split: Annotated[SplitName, typer.Option(help="Which held-out targets.")] = SplitName.test,
     exclude_history: options.ExcludeHistoryOption = False,
-    plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="Write plots into the run folder.")
-    ] = True,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write plots into the run folder.")] = True,
     device: options.DeviceOption = options.Device.auto,
     progress: options.ProgressOption = True,
 ) -> None:
@@ -42,8 +40,6 @@ def evaluate(
 
     folder = RunFolder.open(run, options.run_options(device=device, progress=progress))
     with Progress(enabled=progress) as bars:
-        result = evaluate_run(
-            folder, which=split.value, exclude_history=exclude_history, plots=plots, progress=bars
-        )
+        result = evaluate_run(folder, which=split.value, exclude_history=exclude_history, plots=plots, progress=bars)
     write_result(json, result.to_json())
     show(*result.tables(), markup=True)  # these tables escape what they show

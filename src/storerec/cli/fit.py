@@ -36,9 +36,7 @@ OutOption = Annotated[
     typer.Option("--out", metavar="RUN", help="Run folder to make, or to go on with.", show_default=False),
 ]
 ItemsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Items: csv, tsv, jsonl or parquet.")]
-EventsOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Events: csv, tsv, jsonl or parquet.")
-]
+EventsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Events: csv, tsv, jsonl or parquet.")]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -60,18 +58,14 @@ InOrderOption = Annotated[
 ]
 TextOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="COLUMN", help="A text column of the items; may be repeated. All others by default."
-    ),
+    typer.Option(metavar="COLUMN", help="A text column of the items; may be repeated. All others by default."),
 ]
 TitleOption = Annotated[str | None, typer.Option(metavar="COLUMN", help="The text column shown to people.")]
 SequencesOption = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Events have one row per user, with all item ids in this column."),
 ]
-BadRowsOption = Annotated[
-    BadRows, typer.Option(help="Unreadable rows: stop at the first, or leave them out.")
-]
+BadRowsOption = Annotated[BadRows, typer.Option(help="Unreadable rows: stop at the first, or leave them out.")]
 PrepareOption = Annotated[
     bool,
     typer.Option("--prepare", help="Only make the run folder, for tokenize, cluster and train one by one."),

@@ -28,9 +28,7 @@ def add_to(app: typer.Typer) -> None:
 @verb(resumes=False)
 def inspect(
     run: options.LoadArgument,
-    item: Annotated[
-        str | None, typer.Option(metavar="ID", help="Look at this item.", show_default=False)
-    ] = None,
+    item: Annotated[str | None, typer.Option(metavar="ID", help="Look at this item.", show_default=False)] = None,
     near: Annotated[int, typer.Option(min=1, help="How many nearest items to show.")] = 5,
     backbone: options.BackboneOption = None,
     json: options.JsonOption = None,

@@ -41,9 +41,7 @@ JsonOption = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result as JSON too.", show_default=False),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
-DeviceOption = Annotated[
-    Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")
-]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Arithmetic of training; auto goes by what the processor does well.")
 ]

@@ -27,9 +27,7 @@ def recommend(
         typer.Option(metavar="ID,ID,...", help="Items chosen so far, oldest first.", show_default=False),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="ID,ID,...", help="Items never to recommend.")
-    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID,ID,...", help="Items never to recommend.")] = None,
     exclude_history: options.ExcludeHistoryOption = False,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = options.Device.auto,

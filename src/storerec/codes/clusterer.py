@@ -1,4 +1,4 @@
-"""Dense tokens to codes: PCA and k-means, separately for each token position (METHOD.md section 2)."""
+"""Dense tokens to codes: PCA and k-means, separately for each token position (docs/method.md, section 2)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Clusterer:
         return out
 
     def cluster_means(self, vectors: np.ndarray, codes: np.ndarray) -> list[NDArray[np.float32]]:
-        """Mean raw vector of each code, for starting code embeddings (METHOD.md section 3).
+        """Mean raw vector of each code, for starting code embeddings (docs/method.md, section 3).
 
         Takes vectors (n, v, D) and their codes (n, v); gives per position a (k_i, D) float32 array. A code
         that no item has gets its centre mapped back from PCA space. Raises :class:`DataError` for wrong
@@ -180,9 +180,7 @@ class Clusterer:
         while f"mean.{len(positions)}" in arrays:
             i = len(positions)
             try:
-                mean, components, centres = (
-                    arrays[f"{name}.{i}"] for name in ("mean", "components", "centres")
-                )
+                mean, components, centres = (arrays[f"{name}.{i}"] for name in ("mean", "components", "centres"))
             except KeyError as missing:
                 raise DataError(f"clusterer state lacks the array {missing}") from None
             if components.shape != (centres.shape[1], len(mean)):
@@ -199,21 +197,15 @@ class Clusterer:
 
 def _check(vectors: np.ndarray, v: int | None, width: int | None) -> None:
     if vectors.ndim != 3 or 0 in vectors.shape or not np.issubdtype(vectors.dtype, np.floating):
-        raise DataError(
-            f"dense tokens must be floats (items, positions, width), got {vectors.shape} {vectors.dtype}"
-        )
+        raise DataError(f"dense tokens must be floats (items, positions, width), got {vectors.shape} {vectors.dtype}")
     if (v is not None and vectors.shape[1] != v) or (width is not None and vectors.shape[2] != width):
-        raise DataError(
-            f"dense tokens have shape {vectors.shape}, the clusterer expects (items, {v}, {width})"
-        )
+        raise DataError(f"dense tokens have shape {vectors.shape}, the clusterer expects (items, {v}, {width})")
     step = max(1, _CHUNK_VALUES // (vectors.shape[1] * vectors.shape[2]))
     for start in range(0, len(vectors), step):
         good = np.isfinite(vectors[start : start + step]).all(axis=(1, 2))
         if not good.all():
             row = start + int(np.argmin(good))
-            raise DataError(
-                f"item row {row}: its dense tokens hold a value that is not finite (NaN or infinity)"
-            )
+            raise DataError(f"item row {row}: its dense tokens hold a value that is not finite (NaN or infinity)")
 
 
 def _distinct(x: np.ndarray, enough: int) -> int:
@@ -240,9 +232,7 @@ def _fit_position(x: np.ndarray, config: ClustererConfig, seed: int, position: i
     if len(x) == 1:
         mean, components = x[0].astype(np.float64), np.eye(1, x.shape[1])
     else:
-        with np.errstate(
-            invalid="ignore", divide="ignore"
-        ):  # equal vectors: the variance ratio is 0/0, unused
+        with np.errstate(invalid="ignore", divide="ignore"):  # equal vectors: the variance ratio is 0/0, unused
             pca = PCA(n_components=dims, random_state=seed).fit(x)
         mean, components = pca.mean_.astype(np.float64), pca.components_.astype(np.float64)
     low = (x - mean) @ components.T  # float64 by the mean's type

@@ -1,4 +1,4 @@
-"""What to do when several items get the same code tuple: the three policies (METHOD.md section 2)."""
+"""What to do when several items get the same code tuple: the three policies (docs/method.md, section 2)."""
 
 from __future__ import annotations
 
@@ -157,9 +157,7 @@ def _checked_distances(codes: np.ndarray, sizes: np.ndarray, distances: np.ndarr
     if distances is None:
         raise DataError("collision policy 'reassign' needs the items' distances to all centroids")
     if distances.ndim != 3 or distances.shape[:2] != codes.shape or distances.shape[2] < int(max(sizes)):
-        raise DataError(
-            f"distances have shape {distances.shape}, expected {(*codes.shape, int(max(sizes)))} or wider"
-        )
+        raise DataError(f"distances have shape {distances.shape}, expected {(*codes.shape, int(max(sizes)))} or wider")
     for j, k in enumerate(sizes.tolist()):
         good = np.isfinite(distances[:, j, :k]).all(axis=1)
         if not good.all():

@@ -1,4 +1,4 @@
-"""The tree of all code tuples, which beam search walks (METHOD.md section 4)."""
+"""The tree of all code tuples, which beam search walks (docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ class CodeTree:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dense", tuple(self._dense_level(level) for level in range(self.levels)))
-        object.__setattr__(
-            self, "leaves_below", tuple(self.counts_below(np.ones(len(self.tuple_of), dtype=bool)))
-        )
+        object.__setattr__(self, "leaves_below", tuple(self.counts_below(np.ones(len(self.tuple_of), dtype=bool))))
 
     @property
     def levels(self) -> int:
@@ -125,14 +123,10 @@ class CodeTree:
         its number is above 0. Raises :class:`DataError` for another shape.
         """
         if allowed.shape != self.tuple_of.shape or allowed.dtype != np.bool_:
-            raise DataError(
-                f"allowed must be {self.tuple_of.shape} booleans, got {allowed.shape} {allowed.dtype}"
-            )
+            raise DataError(f"allowed must be {self.tuple_of.shape} booleans, got {allowed.shape} {allowed.dtype}")
         counts = [np.bincount(self.tuple_of[allowed], minlength=self.nodes(self.levels)).astype(np.int64)]
         for starts in reversed(self.starts):
-            counts.append(
-                np.add.reduceat(counts[-1], starts[:-1])
-            )  # no node is childless, so every range counts
+            counts.append(np.add.reduceat(counts[-1], starts[:-1]))  # no node is childless, so every range counts
         return counts[::-1]
 
     def arrays(self) -> dict[str, np.ndarray]:

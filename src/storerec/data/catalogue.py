@@ -153,9 +153,7 @@ class Catalogue:
         if _TITLE_KEY not in metadata or "item_id" not in table.column_names:
             raise DataError(f"{path}: not a catalogue written by storerec")
         frame = pl.from_arrow(table)
-        assert isinstance(
-            frame, pl.DataFrame
-        )  # a table always becomes a frame; from_arrow is typed for arrays too
+        assert isinstance(frame, pl.DataFrame)  # a table always becomes a frame; from_arrow is typed for arrays too
         return cls(frame, metadata[_TITLE_KEY].decode())
 
 
@@ -223,9 +221,7 @@ def _check_ids(ids: pl.Series) -> None:
         raise DataError(f"{empty.size} items have an empty id, the first in row {empty[0] + 1}")
     second = np.flatnonzero(~ids.is_first_distinct().to_numpy())
     if second.size:
-        raise DataError(
-            f"item id '{ids[int(second[0])]}' occurs twice, the second time in row {second[0] + 1}"
-        )
+        raise DataError(f"item id '{ids[int(second[0])]}' occurs twice, the second time in row {second[0] + 1}")
 
 
 def _warn_without_text(frame: pl.DataFrame) -> None:

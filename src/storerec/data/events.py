@@ -68,9 +68,7 @@ class EventCollector:
 
     def _note_unknown(self, ids: pl.Series) -> None:
         if self._unknown == "error":
-            raise DataError(
-                f"{self._source}: item '{ids[0]}' is not in the catalogue ({len(ids)} such events so far)"
-            )
+            raise DataError(f"{self._source}: item '{ids[0]}' is not in the catalogue ({len(ids)} such events so far)")
         self._dropped += len(ids)
         if len(self._examples) < 3:
             distinct = ids.unique(maintain_order=True).head(3).to_list()
@@ -116,9 +114,7 @@ class EventCollector:
             )
         self._encode_pending()
         users, items = _join(self._users), _join(self._items)
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=self._known.height))]).astype(
-            np.int64
-        )
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=self._known.height))]).astype(np.int64)
         # Both sorts are stable, so equal times keep the order of the rows.
         order = np.lexsort((_join(self._times), users)) if self._times else np.argsort(users, kind="stable")
         return self._known["id"].alias("user_id"), offsets, items[order]
@@ -173,9 +169,7 @@ def _pattern(sample: pl.Series) -> str | None:
     """Find the kind of the first value that is a time at all; "" for numbers, None where there is none."""
     kinds = {"": _finite(sample.cast(pl.Float64, strict=False))}
     kinds |= {pattern: sample.str.to_datetime(pattern, strict=False) for pattern in _FORMATS}
-    firsts = {
-        kind: times.is_not_null().arg_max() for kind, times in kinds.items() if times.is_not_null().any()
-    }
+    firsts = {kind: times.is_not_null().arg_max() for kind, times in kinds.items() if times.is_not_null().any()}
     return min(firsts, key=lambda kind: firsts[kind] or 0, default=None)
 
 

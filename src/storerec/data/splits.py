@@ -113,9 +113,7 @@ def leave_one_out(histories: Histories) -> Split:
     )
 
 
-def split_users(
-    histories: Histories, test_users: int, validation_share: float, max_items: int, seed: int
-) -> Split:
+def split_users(histories: Histories, test_users: int, validation_share: float, max_items: int, seed: int) -> Split:
     """Divide the users: ``test_users`` random ones test, ``validation_share`` of the rest validate, the
     rest train.
 

@@ -56,10 +56,7 @@ def bootstrap_means(values: np.ndarray, *, samples: int, confidence: float, seed
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     centre = values.mean(axis=1)
-    return [
-        Interval(value=float(v), low=float(a), high=float(b))
-        for v, a, b in zip(centre, low, high, strict=True)
-    ]
+    return [Interval(value=float(v), low=float(a), high=float(b)) for v, a, b in zip(centre, low, high, strict=True)]
 
 
 def paired_difference(

@@ -113,9 +113,7 @@ def _measure(
     slices = {}
     for name, users in parts.items():
         within = {metric: v[users] for metric, v in values.items()}
-        slices[name] = SliceResult(
-            n=len(users), item=_intervals(within, config, seed) if len(users) else None
-        )
+        slices[name] = SliceResult(n=len(users), item=_intervals(within, config, seed) if len(users) else None)
     return SystemResult(
         item_level=_intervals(values, config, seed),
         tuple_level=tuple_level,

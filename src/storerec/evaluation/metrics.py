@@ -1,4 +1,4 @@
-"""Ranks of targets in lists, and the metrics made of them (METHOD.md section 7).
+"""Ranks of targets in lists, and the metrics made of them (docs/method.md, section 7).
 
 Everywhere a rank is 1 for the best place and 0 for a target that is not in the list. Metrics are per user, so
 that means, intervals and slices can be taken afterwards.
@@ -77,7 +77,7 @@ def reciprocal_rank(ranks: np.ndarray, k: int) -> Floats:
 
 
 def paper_ndcg(ranks: np.ndarray, k: int) -> Floats:
-    """What the STORE paper prints as NDCG@K: log2(K + 1) * NDCG@20 (METHOD.md section 7).
+    """What the STORE paper prints as NDCG@K: log2(K + 1) * NDCG@20 (docs/method.md, section 7).
 
     Only for comparison with the paper's tables: it is no NDCG and can be above 1. Ranks must come from lists
     of at least 20 items.

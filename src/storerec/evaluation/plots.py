@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> No
     _save(figure, path)
 
 
-def plot_losses(phases: dict[str, Sequence[dict[str, Any]]], path: Path | str) -> None:
+def plot_losses(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str) -> None:
     """Loss curves, one panel per phase.
 
     ``phases`` maps a phase's name to records in order, dicts all with ``step``, or all with ``epoch``, and

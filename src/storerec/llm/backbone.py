@@ -73,7 +73,7 @@ class Backbone:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, **extra)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
+            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
         except (OSError, ValueError, KeyError, ImportError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BackboneError(

@@ -69,7 +69,13 @@ class BucketSampler:
     """
 
     def __init__(
-        self, lengths: np.ndarray, groups: np.ndarray, batch_sizes: Sequence[int], *, seed: int, pool: int = 16
+        self,
+        lengths: np.ndarray,
+        groups: np.ndarray,
+        batch_sizes: Sequence[int],
+        *,
+        seed: int,
+        pool: int = 16,
     ) -> None:
         self.lengths, self.groups, self.batch_sizes = lengths, groups, tuple(batch_sizes)
         self.seed, self.pool, self.epoch = seed, pool, 0

@@ -12,7 +12,7 @@ from storerec.errors import BackboneError
 
 
 def layer_list(base: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and list of the decoder layers: the longest ``ModuleList`` in the model (``layers``, ``decoder.layers``, ``h``)."""
+    """Name and list of the decoder layers (``layers``, ``decoder.layers``, ``h``): as many as the config says."""
     lists = [(name, module) for name, module in base.named_modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise BackboneError(f"{type(base).__name__}: no list of decoder layers found; this model cannot be a backbone")
@@ -42,9 +42,7 @@ def linear_names(base: nn.Module, *, first: int, attention_only: bool) -> list[s
             if isinstance(module, nn.Linear | Conv1D) and not any(name.startswith(f"{a}.") for a in adapted)
         ]
         names += [
-            f"{prefix}.{index}.{name}"
-            for name in adapted + plain
-            if not attention_only or "att" in name.split(".")[0]
+            f"{prefix}.{index}.{name}" for name in adapted + plain if not attention_only or "att" in name.split(".")[0]
         ]
     if not names:
         raise BackboneError(f"{type(base).__name__}: no linear maps found in its layers for adapters")

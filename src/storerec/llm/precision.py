@@ -42,11 +42,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """Resolve a dtype name; ``auto`` is bfloat16 where the device multiplies it natively, else float32."""
     if name != "auto":
         return _DTYPES[name]
-    native = {
-        "cuda": lambda: torch.cuda.get_device_capability(device)[0] >= 8,
-        "cpu": cpu_multiplies_bfloat16,
-    }.get(device.type, lambda: False)
-    return torch.bfloat16 if native() else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device)[0] >= 8
+    else:
+        native = device.type == "cpu" and cpu_multiplies_bfloat16()
+    return torch.bfloat16 if native else torch.float32
 
 
 def arithmetic(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:

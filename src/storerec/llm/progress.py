@@ -9,9 +9,17 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
-from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 _T = TypeVar("_T")
@@ -68,13 +76,21 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self.enabled and self.console.is_terminal:
-            columns = (BarColumn(bar_width=30), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             describe, note = TextColumn("  {task.description}"), TextColumn("{task.fields[note]}")
             self._live = RichProgress(describe, *columns, note, console=self.console)
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -114,7 +130,13 @@ class Progress:
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def track(
-        self, things: Iterable[_T], label: str, total: int, *, sizes: Iterable[int] | None = None, unit: str = "item"
+        self,
+        things: Iterable[_T],
+        label: str,
+        total: int,
+        *,
+        sizes: Iterable[int] | None = None,
+        unit: str = "item",
     ) -> Iterator[_T]:
         """Iterate under a bar; ``sizes`` gives the units each thing counts for (one by default)."""
         bar = self.start(label, total, unit=unit)

@@ -1,4 +1,4 @@
-"""The wording of the instructions, in one place and versioned with the model (the paper's figures 5 and 7 are pictures)."""
+"""The wording of the instructions, in one place and versioned with the model (the paper's are in pictures)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from storerec.llm.batching import BucketSampler
 from storerec.llm.progress import Bar, Progress
 from storerec.llm.trainable import TrainableModule
 
-
 _WHOLE = "whole"
 
 
@@ -225,7 +224,13 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
 
 
 def _callbacks(
-    config: TrainingConfig, sampler: BucketSampler, dataset: Any, progress: Progress, label: str, *, validating: bool
+    config: TrainingConfig,
+    sampler: BucketSampler,
+    dataset: Any,
+    progress: Progress,
+    label: str,
+    *,
+    validating: bool,
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [_Epochs(sampler, dataset), _Whole(), _Bar(progress, label)]
     if config.max_minutes is not None:

@@ -77,7 +77,7 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
             f"({saved.documents['backbone']['name']}); give the right one as backbone"
         )
     items = saved.documents["items"]
-    frame = pl.DataFrame(items["columns"], schema={name: pl.String for name in items["columns"]})
+    frame = pl.DataFrame(items["columns"], schema=dict.fromkeys(items["columns"], pl.String))
     catalogue = Catalogue(frame, items["title_attribute"])
     seed = int(saved.documents["run"]["seed"])
     tasks = len(Attributes.choose(catalogue.attributes, config.tokenizer).tasks)

@@ -81,8 +81,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "alone": {"learning_rate": 1e-3, "epochs": 5, "schedule": "linear", "warmup": 0.0, "patience": 3},
         },
     },
-    "paper-mind": _PAPER
-    | {"tokenizer": {"content": ["title", "abstract"], "generate": ["category", "subcategory"]}},
+    "paper-mind": _PAPER | {"tokenizer": {"content": ["title", "abstract"], "generate": ["category", "subcategory"]}},
     "paper-yelp": _PAPER | {"tokenizer": {"content": ["name", "city", "address"], "generate": ["state"]}},
 }
 

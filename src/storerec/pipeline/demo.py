@@ -36,7 +36,10 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
     progress.say(f"   Model: SmolLM2-135M on {device}, training in {dtype}; run folder {folder}")
     layers = demo_config().recommender.layers
     stages: list[tuple[str, Callable[[RunFolder, Progress], None]]] = [
-        ("2. Tokenize: the model learns to write a film's text back from 4 vectors, then encodes every film.", tokenize),
+        (
+            "2. Tokenize: the model learns to write a film's text back from 4 vectors, then encodes every film.",
+            tokenize,
+        ),
         ("3. Cluster: the vectors become 4 codes per film, its semantic ID.", cluster),
         (f"4. Recommend: the model's first {layers} layers learn to continue histories of codes.", train),
     ]
@@ -47,7 +50,9 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
         progress.say(f"   done in {(time.monotonic() - started) / 60:.1f} minutes")
     report = run.table.report()
     used = ", ".join(f"{p.used}/{p.size}" for p in report.positions)
-    progress.say(f"   codes used per position {used}; {report.colliding_share:.0%} of films share all codes with another")
+    progress.say(
+        f"   codes used per position {used}; {report.colliding_share:.0%} of films share all codes with another"
+    )
     progress.say("5. Evaluate: every film ranked for every person, beside two simple baselines.")
     result = evaluate_run(run, progress=progress)
     console = Console()

@@ -132,7 +132,7 @@ class RunFolder:
         return model
 
     def file(self, name: str) -> Path:
-        """Where a stage's result stands: ``tokenizer``, ``dense_tokens``, ``clusterer``, ``table`` or ``recommender``."""
+        """Where a stage's result stands; ``name`` is tokenizer, dense_tokens, clusterer, table or recommender."""
         return self.path / "stages" / f"{name}.safetensors"
 
     def has(self, *names: str) -> bool:
@@ -153,7 +153,9 @@ class RunFolder:
         except FileNotFoundError:
             raise TrainingError(f"{self.file(name)} is missing; run that stage (or `storerec fit`) first") from None
         except SafetensorError as error:
-            raise TrainingError(f"{self.file(name)} cannot be read ({error}); delete it and run its stage again") from None
+            raise TrainingError(
+                f"{self.file(name)} cannot be read ({error}); delete it and run its stage again"
+            ) from None
 
     def work(self, stage: str) -> Path:
         """Folder of a stage's checkpoints and logs."""

@@ -94,7 +94,12 @@ class STORE:
         split: Split | None = None,
     ) -> None:
         self.catalogue, self.config, self.options = catalogue, config, options
-        self.tokenizer, self.clusterer, self.table, self.recommender = tokenizer, clusterer, table, recommender
+        self.tokenizer, self.clusterer, self.table, self.recommender = (
+            tokenizer,
+            clusterer,
+            table,
+            recommender,
+        )
         self._split = split
         self.system = StoreSystem(recommender, table, config.search, options)
 
@@ -296,6 +301,8 @@ class STORE:
             raise DataError(f"history: none of its ids is in the catalogue ({', '.join(unknown[:3])})")
         if unknown:
             warnings.warn(
-                f"history: {len(unknown)} unknown item ids dropped ({', '.join(unknown[:3])})", StorerecWarning, stacklevel=3
+                f"history: {len(unknown)} unknown item ids dropped ({', '.join(unknown[:3])})",
+                StorerecWarning,
+                stacklevel=3,
             )
         return rows[rows >= 0]

@@ -1,4 +1,4 @@
-"""Histories of codes to the next item's codes: training tasks and conditional beam search (METHOD 3 and 4; paper, 3.3)."""
+"""Histories of codes to the next item's codes: training tasks and conditional beam search (paper, 3.3)."""
 
 from storerec.recommender.config import RecommenderConfig, SearchConfig
 from storerec.recommender.decoder import Decoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,16 +42,12 @@ class Decoder:
     def __init__(self, model: Recommender, *, dtype: torch.dtype | None = None) -> None:
         self.model = model
         self.dtype = dtype or model.backbone.word_embeddings.weight.dtype
+        self.tree = model.tree
         words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=10_000, begin=True)
         self.instruction = torch.from_numpy(words.flat).to(model.backbone.device)  # (tokens,)
 
-    @property
-    def tree(self):  # noqa: ANN201 - TorchTree, kept out of the search's imports
-        """The code tree on the model's device."""
-        return self.model.tree
-
     def prefill(self, histories: Histories) -> tuple[Prefix, torch.Tensor]:
-        """Read histories (at most ``max_history`` last items each): the prefix and the outputs at its ends (users, width)."""
+        """Read the last ``max_history`` items of each history: the prefix, and (users, width) outputs at its ends."""
         model, device = self.model, self.instruction.device
         recent = histories.tail(model.settings.max_history)
         counts = torch.from_numpy(np.ascontiguousarray(recent.lengths.astype(np.int64))).to(device)
@@ -66,7 +63,7 @@ class Decoder:
         inputs = model.inputs(context, whole, codes)  # (users, total, width)
         lengths = whole + counts * positions
         total = torch.arange(inputs.shape[1], device=device)
-        cache = DynamicCache(config=model.base.config)
+        cache = DynamicCache(config=cast("Any", model.base.config))
         model.use_adapters()
         hidden = self._run(inputs, total.expand(users, -1), cache)
         last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
@@ -91,7 +88,9 @@ class Decoder:
         mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
         return self._run(inputs, places, prefix.cache, attention_mask=mask[:, None])  # mask: (users, 1, beams, cached)
 
-    def log_probabilities(self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str) -> torch.Tensor:
+    def log_probabilities(
+        self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str
+    ) -> torch.Tensor:
         """Log-probabilities of the codes of ``position``: (..., width) -> (..., codes).
 
         ``children`` (..., codes) are the tree's children (-1 = none); they matter for the normaliser ``children`` only.
@@ -108,7 +107,9 @@ class Decoder:
             )
         return logits.log_softmax(-1)
 
-    def _run(self, inputs: torch.Tensor, places: torch.Tensor, cache: DynamicCache, **mask: torch.Tensor) -> torch.Tensor:
+    def _run(
+        self, inputs: torch.Tensor, places: torch.Tensor, cache: DynamicCache, **mask: torch.Tensor
+    ) -> torch.Tensor:
         trained_in, self.model.compute_dtype = self.model.compute_dtype, self.dtype
         try:
             return self.model.run(inputs, places, past_key_values=cache, use_cache=True, **mask)

@@ -1,4 +1,4 @@
-"""The recommender: the language model over code tokens that have trained input and output rows (METHOD 3)."""
+"""The recommender: the language model over code tokens with trained input and output rows (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Recommender(TrainableModule):
         rows = rows.to(weight.device, weight.dtype)  # (codes of all positions, width)
         self.code_inputs = nn.Parameter(rows)
         self.code_outputs = nn.Parameter(rows * config.output_scale)
-        self.register_buffer("offsets", torch.as_tensor(self.starts[:-1], device=weight.device), persistent=False)
+        self.offsets = torch.as_tensor(self.starts[:-1], device=weight.device)  # (positions,)
         self.compute_dtype = weight.dtype
 
     def _layers(self, seed: int) -> nn.Module:
@@ -155,7 +155,9 @@ class Recommender(TrainableModule):
         """
         codes = self.tree.item_codes[batch["items"]]  # (rows, items, positions)
         told = batch["targets"]
-        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)[told]  # (targets, positions, width)
+        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)[
+            told
+        ]  # (targets, positions, width)
         rows = batch["items"][told]
         losses = []
         for position in range(len(self.sizes)):
@@ -182,7 +184,7 @@ def _initial_rows(
     """(codes of all positions, width) float32 rows at the word embeddings' RMS.
 
     The scale decides: rows at the raw scale of the outputs drown what attention adds, and the model then ignores
-    the history (measured on ML-100K: METHOD 3).
+    the history (measured on ML-100K: docs/method.md, section 3).
     """
     rng, rms = np.random.default_rng([seed, 1]), backbone.word_rms()
     rows = []

@@ -1,4 +1,4 @@
-"""Conditional beam search over the code tree (METHOD 4): every result is an item of the catalogue."""
+"""Conditional beam search over the code tree (docs/method.md, section 4): every result is an item of the catalogue."""
 
 from __future__ import annotations
 
@@ -181,9 +181,7 @@ class BeamSearch:
                 hidden = self.decoder.step(prefix, codes, position, ancestors)  # (users, beams, width)
         return nodes.cpu().numpy(), totals.cpu().numpy()
 
-    def _items(
-        self, leaves: np.ndarray, totals: np.ndarray, k: int, filter_: Filter
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _items(self, leaves: np.ndarray, totals: np.ndarray, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
         """Items of the leaves' buckets, scored by log-probability plus log share: (users, k) each."""
         table, users = self.table, len(leaves)
         user, beam = np.nonzero((leaves >= 0) & np.isfinite(totals))

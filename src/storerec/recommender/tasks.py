@@ -1,4 +1,4 @@
-"""Training samples of the two tasks: windows of histories, and items' texts with their codes (METHOD 3)."""
+"""Training samples: windows of histories, and items' texts with their codes (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -130,11 +130,13 @@ class RecommenderSamples(Dataset):
 
 
 def alignment_texts(catalogue: Catalogue, backbone: Backbone, config: RecommenderConfig) -> Ragged:
-    """Context of the alignment task: instruction, an item's text (its attributes' values), and the question for its codes."""
+    """Contexts of the alignment task: instruction, an item's text, and the question for its codes."""
     joined = catalogue.frame.select(text=_join_filled(catalogue.attributes)).to_series().to_list()
     before, after = config.prompts.alignment_before, config.prompts.alignment_after
     question = backbone.encode([after], max_tokens=10_000)
-    lists = backbone.encode([f"{before} {text}".strip() for text in joined], max_tokens=config.alignment_tokens, begin=True)
+    lists = backbone.encode(
+        [f"{before} {text}".strip() for text in joined], max_tokens=config.alignment_tokens, begin=True
+    )
     # the question is appended after the cut, so that no text is long enough to lose it
     flat = np.insert(lists.flat, np.repeat(lists.offsets[1:], len(question.flat)), np.tile(question.flat, len(lists)))
     return Ragged(flat, lists.offsets + len(question.flat) * np.arange(len(lists.offsets)))

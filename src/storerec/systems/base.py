@@ -32,9 +32,7 @@ class RankedLists:
 
     def __post_init__(self) -> None:
         if self.items.ndim != 2 or self.items.shape != self.scores.shape:
-            raise DataError(
-                f"ranked lists: items {self.items.shape} and scores {self.scores.shape} do not fit"
-            )
+            raise DataError(f"ranked lists: items {self.items.shape} and scores {self.scores.shape} do not fit")
 
     def __len__(self) -> int:
         """Number of users."""

@@ -84,6 +84,4 @@ def batches(histories: Histories, k: int) -> Iterator[NDArray[np.int64]]:
 def check_rows(train: Histories, n_items: int) -> None:
     """Raise DataError when a training event's item row is not below ``n_items``."""
     if len(train.items) and int(train.items.max()) >= n_items:
-        raise DataError(
-            f"training histories hold item row {int(train.items.max())}, but there are {n_items} items"
-        )
+        raise DataError(f"training histories hold item row {int(train.items.max())}, but there are {n_items} items")

@@ -1,8 +1,15 @@
-"""Text to dense tokens: an item's text, compressed by the language model to a few vectors (METHOD 1; paper, 3.1)."""
+"""Text to dense tokens: an item's text as a few vectors (docs/method.md, section 1; paper, 3.1)."""
 
 from storerec.tokenizer.config import TokenizerConfig
 from storerec.tokenizer.model import ADAPTER, DenseTokenizer
 from storerec.tokenizer.samples import TokenizerSamples
 from storerec.tokenizer.training import encode_items, train_tokenizer
 
-__all__ = ["ADAPTER", "DenseTokenizer", "TokenizerConfig", "TokenizerSamples", "encode_items", "train_tokenizer"]
+__all__ = [
+    "ADAPTER",
+    "DenseTokenizer",
+    "TokenizerConfig",
+    "TokenizerSamples",
+    "encode_items",
+    "train_tokenizer",
+]

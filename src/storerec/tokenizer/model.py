@@ -1,4 +1,4 @@
-"""The dense tokenizer: two passes of the language model, each plainly causal (METHOD 1)."""
+"""The dense tokenizer: two passes of the language model, each plainly causal (docs/method.md, section 1)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ class Attributes:
         reconstruct = content if config.reconstruct is None else config.reconstruct
         unknown = [name for name in (*content, *config.generate, *reconstruct) if name not in attributes]
         if unknown:
-            raise ConfigError(f"tokenizer: no attribute '{unknown[0]}' in the items (they have: {', '.join(attributes)})")
+            raise ConfigError(
+                f"tokenizer: no attribute '{unknown[0]}' in the items (they have: {', '.join(attributes)})"
+            )
         outside = [name for name in reconstruct if name not in content]
         if outside:
             raise ConfigError(f"tokenizer.reconstruct: '{outside[0]}' is not in the content; put it under generate")
@@ -73,12 +75,12 @@ def content_ids(catalogue: Catalogue, backbone: Backbone, config: TokenizerConfi
     names = Attributes.choose(catalogue.attributes, config.model_copy(update={"generate": ()})).content
     if config.content is None:
         names = tuple(name for name in names if name not in config.generate)
-    parts = [
-        pl.when(pl.col(name).str.len_bytes() > 0).then(pl.lit(f"{name}: ") + pl.col(name)) for name in names
-    ]
+    parts = [pl.when(pl.col(name).str.len_bytes() > 0).then(pl.lit(f"{name}: ") + pl.col(name)) for name in names]
     texts = catalogue.frame.select(pl.concat_str(parts, separator="; ", ignore_nulls=True)).to_series()
     # an item without any text still needs one token to be encoded from
-    return backbone.encode(texts.replace("", "unknown item").to_list(), max_tokens=config.max_content_tokens, begin=True)
+    return backbone.encode(
+        texts.replace("", "unknown item").to_list(), max_tokens=config.max_content_tokens, begin=True
+    )
 
 
 def _answers(texts: pl.Series, backbone: Backbone, limit: int) -> Ragged:

@@ -106,9 +106,7 @@ def collate(samples: TokenizerSamples, rows: np.ndarray) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def encode_items(
-    model: DenseTokenizer, catalogue: Catalogue, options: RunOptions, progress: Progress
-) -> np.ndarray:
+def encode_items(model: DenseTokenizer, catalogue: Catalogue, options: RunOptions, progress: Progress) -> np.ndarray:
     """Dense tokens of every item: (items, v, width) float32, in catalogue order.
 
     Batches hold about ``encode_tokens`` text tokens of items of near-equal length.

@@ -74,7 +74,5 @@ def _amazon_files(folder: Path) -> tuple[Path, Path]:
     others = [path for path in sorted(folder.iterdir()) if path != metadata and not path.name.startswith(".")]
     if len(others) != 1:
         names = ", ".join(path.name for path in others) or "none"
-        raise DataError(
-            f"{folder}: exactly one file of reviews is needed beside {metadata.name}; found {names}"
-        )
+        raise DataError(f"{folder}: exactly one file of reviews is needed beside {metadata.name}; found {names}")
     return others[0], metadata

@@ -59,15 +59,10 @@ def read_mind(
         rows = batch.filter(good & (batch["history"].str.strip_chars() != ""))
         parts.append(rows.select("user_id", "history").unique("user_id", keep="first", maintain_order=True))
     reader.faults.report()
-    if (
-        not parts
-        or not (users := pl.concat(parts).unique("user_id", keep="first", maintain_order=True)).height
-    ):
+    if not parts or not (users := pl.concat(parts).unique("user_id", keep="first", maintain_order=True)).height:
         raise DataError(f"{reader.path}: no user has a history")
     source = str(reader.path)
-    return catalogue, Histories.from_sequences(
-        users, catalogue, items="history", unknown=unknown, source=source
-    )
+    return catalogue, Histories.from_sequences(users, catalogue, items="history", unknown=unknown, source=source)
 
 
 def _layout(names: tuple[str, ...]) -> Layout:

@@ -71,9 +71,7 @@ def read_movielens(
         movies = RowReader(folder / "movies.csv", bad_rows=bad_rows)
         catalogue = _with_genres(movies, "movieId")
         ratings = RowReader(folder / "ratings.csv", bad_rows=bad_rows)
-        return catalogue, collect_events(
-            ratings, catalogue, "userId", "movieId", "timestamp", unknown=unknown
-        )
+        return catalogue, collect_events(ratings, catalogue, "userId", "movieId", "timestamp", unknown=unknown)
     atomic = sorted(folder.glob("*.item"))
     if atomic:
         return read_atomic(atomic[0], atomic[0].with_suffix(".inter"), bad_rows=bad_rows, unknown=unknown)

@@ -61,9 +61,7 @@ class Layout:
         kind, separator = _SUFFIXES.get(suffix[0], ("", ""))
         if not kind or (zipped and kind == "parquet"):
             known = ", ".join(_SUFFIXES)
-            raise DataError(
-                f"{path}: unknown kind of file; its name must end with one of {known} (or .gz after text)"
-            )
+            raise DataError(f"{path}: unknown kind of file; its name must end with one of {known} (or .gz after text)")
         return cls(cast(Literal["delimited", "json", "parquet"], kind), separator)
 
 
@@ -105,9 +103,7 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
     with open_bytes(path) as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
-                raw = raw.removeprefix(
-                    b"\xef\xbb\xbf"
-                )  # a byte order mark is no part of the first column's name
+                raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no part of the first column's name
             try:
                 yield number, raw.decode(encoding), ""
             except UnicodeDecodeError as error:
@@ -206,9 +202,7 @@ def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
         if isinstance(values, dict):
             yield Record(line, values)
         else:
-            yield Record(
-                line, None, f"not a {what} object but a {type(values).__name__}; one object a line is needed"
-            )
+            yield Record(line, None, f"not a {what} object but a {type(values).__name__}; one object a line is needed")
 
 
 def as_plain_text(value: Any) -> str | None:

@@ -167,16 +167,10 @@ class RowReader:
     def _slow(self, columns: list[str], lists: set[str], done: int) -> Iterator[pl.DataFrame]:
         rows = self._readable(done)
         while part := list(islice(rows, _SLOW_BATCH)):
-            data = {
-                name: [as_plain_text(values.get(name)) for values in part]
-                for name in columns
-                if name not in lists
-            }
+            data = {name: [as_plain_text(values.get(name)) for values in part] for name in columns if name not in lists}
             frame = pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
             for name in lists:
-                column = pl.Series(
-                    name, [_id_list(values.get(name)) for values in part], dtype=pl.List(pl.String)
-                )
+                column = pl.Series(name, [_id_list(values.get(name)) for values in part], dtype=pl.List(pl.String))
                 frame = frame.with_columns(column)
             yield _numbered(frame, done)
             done += len(part)

@@ -96,21 +96,16 @@ def collect_items(
     return Catalogue.from_frame(frame.drop(RECORD), item_id=item_id, text=names, title=title)
 
 
-def _without_duplicates(
-    reader: RowReader, frame: pl.DataFrame, item_id: str, policy: Duplicates
-) -> pl.DataFrame:
+def _without_duplicates(reader: RowReader, frame: pl.DataFrame, item_id: str, policy: Duplicates) -> pl.DataFrame:
     first = frame[item_id].is_first_distinct()
     if first.all():
         return frame
     again = frame.filter(~first)
     line, example = reader.line(int(again[RECORD][0])), again[item_id][0]
     if policy == "error":
-        raise RowError(
-            f"item id '{example}' occurs a second time", file=str(reader.path), line=line, field=item_id
-        )
+        raise RowError(f"item id '{example}' occurs a second time", file=str(reader.path), line=line, field=item_id)
     warnings.warn(
-        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in "
-        f"line {line}",
+        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in line {line}",
         StorerecWarning,
         stacklevel=4,
     )
@@ -196,9 +191,7 @@ def collect_events(
         times = None
         if timestamp is not None:
             times = clock.read(batch[timestamp])
-            checks.append(
-                (timestamp, "the timestamp is missing or neither a number nor a date", times.is_null())
-            )
+            checks.append((timestamp, "the timestamp is missing or neither a number nor a date", times.is_null()))
         good = reader.check(batch, checks)
         if not good.all():
             users, items = users.filter(good), items.filter(good)
