@@ -1,4 +1,4 @@
-"""The recommender: the language model over code tokens with trained input and output rows (docs/method.md, section 3)."""
+"""The recommender: the language model over code tokens that have rows of their own (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
