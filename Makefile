@@ -2,7 +2,7 @@
 # Each sets up .venv first, once; it is set up anew when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
-VENV ?= .venv
+VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 

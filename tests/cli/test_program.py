@@ -1,5 +1,7 @@
 """The program as a whole: help, version, and how it ends."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 from storerec import __version__
 from storerec.cli.ending import verb
 from storerec.errors import DataError, StorerecWarning
-from tests.cli.conftest import call
+from tests.cli.conftest import call, is_error
 
 PROGRAM = [sys.executable, "-c", "from storerec.cli import main; main()"]
 VERBS = ("fit", "tokenize", "cluster", "train", "evaluate", "recommend", "inspect", "demo")
@@ -98,3 +100,33 @@ def test_an_interrupt_says_how_to_go_on(resumes, words):
     assert result.exit_code == 130
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_training_keeps_the_run_and_says_how_to_go_on(shop):
+    settings = json.loads(shop.config.read_text(encoding="utf-8"))
+    settings["recommender"]["joint"] = {"max_steps": 1_000_000, "checkpoint_steps": 5, "patience": None}
+    shop.write("config.json", json.dumps(settings))
+    files = ["--items", shop.items, "--events", shop.events, "--config", shop.config, "--out", shop.run]
+    program = subprocess.Popen(
+        [*PROGRAM, "fit", *map(str, files)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # a test run in the background of a shell ignores Ctrl-C, and so would the program
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        until = time.monotonic() + 120
+        while not list(shop.run.glob("work/recommender/*/checkpoint-*")) and time.monotonic() < until:
+            assert program.poll() is None, program.communicate()[1]
+            time.sleep(0.1)
+        program.send_signal(signal.SIGINT)
+        error = program.communicate(timeout=60)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 130, error
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith("interrupted; what is done is kept, go on with: storerec fit --items")
+    assert (shop.run / "stages" / "table.safetensors").is_file()
+    assert list(shop.run.glob("work/recommender/*/checkpoint-*"))
+    assert is_error(call("recommend", shop.run, "--history", "i1"), "not finished")
