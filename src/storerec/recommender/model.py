@@ -108,7 +108,7 @@ class Recommender(TrainableModule):
         (rows, longest + codes, width); padding to the right.
         """
         words = self.backbone.embed(context)  # (rows, longest, width)
-        both = torch.cat([words, self.code_inputs[codes]], dim=1)  # (rows, longest + codes, width)
+        both = torch.cat([words, F.embedding(codes, self.code_inputs)], dim=1)  # (rows, longest + codes, width)
         longest, total = context.shape[1], both.shape[1]
         if bool((lengths == longest).all()):
             return both
