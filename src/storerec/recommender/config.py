@@ -57,6 +57,10 @@ class RecommenderConfig(Config):
     output_scale: float = Field(default=0.1, ge=0)
     """Output rows start as the input rows times this; small keeps the first predictions near uniform."""
 
+    tie_codes: bool = False
+    """Use one row per code for input and output, times a learned scale that starts at ``output_scale``; a code then
+    learns from being read and from being predicted."""
+
     normaliser: Normaliser = "children"
     """Over what probabilities are normalised in training: the codes that continue an existing item, the position's
     codes, or text vocabulary and all codes together."""

@@ -58,7 +58,11 @@ class Recommender(TrainableModule):
         rows = torch.from_numpy(_initial_rows(self.sizes, means, backbone, config, seed))
         rows = rows.to(weight.device, weight.dtype)  # (codes of all positions, width)
         self.code_inputs = nn.Parameter(rows)
-        self.code_outputs = nn.Parameter(rows * config.output_scale)
+        scale = torch.tensor(config.output_scale, dtype=weight.dtype, device=weight.device)
+        if config.tie_codes:
+            self.output_scale = nn.Parameter(scale)
+        else:
+            self.own_outputs = nn.Parameter(rows * scale)
         self.offsets = torch.as_tensor(self.starts[:-1], device=weight.device)  # (positions,)
         self.compute_dtype = weight.dtype
 
@@ -76,13 +80,20 @@ class Recommender(TrainableModule):
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Code rows, and the adapter or the copied layers."""
-        own = {"code_inputs": self.code_inputs, "code_outputs": self.code_outputs}
+        tied = self.settings.tie_codes
+        outputs = {"output_scale": self.output_scale} if tied else {"own_outputs": self.own_outputs}
+        own: dict[str, nn.Parameter] = {"code_inputs": self.code_inputs, **outputs}
         if self.settings.tuning == "lora":
             layers = adapter_parameters(self.base, ADAPTER)
         else:
             shared = {id(p) for p in self.backbone.word_embeddings.parameters()}
             layers = {name: p for name, p in self.base.named_parameters() if id(p) not in shared}
         return own | {f"base.{name}": parameter for name, parameter in layers.items()}
+
+    @property
+    def code_outputs(self) -> torch.Tensor:
+        """Output rows: (codes of all positions, width)."""
+        return self.code_inputs * self.output_scale if self.settings.tie_codes else self.own_outputs
 
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the tokenizer's and the recommender's adapter act together, as this model needs."""
