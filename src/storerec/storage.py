@@ -5,23 +5,34 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there in one step."""
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to, and move it to ``path`` when the block ends well.
+
+    The temporary file lies in the same folder, because ``os.replace`` is atomic within one file system only.
+    When the block raises, the temporary file is removed and ``path`` stays as it was. Missing folders are
+    made.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
-        write(temporary)
-        temporary.chmod(0o644)  # mkstemp makes private files; artefacts are meant to be shared
-        os.replace(temporary, path)  # noqa: PTH105
+        yield temporary
+        # mkstemp makes files only their owner can read; the result gets the rights any new file would get.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -29,7 +40,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -37,7 +49,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, lambda temporary: save_file(whole, temporary))
+    with atomic(path) as temporary:
+        save_file(whole, temporary)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -45,4 +58,5 @@ def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
     from safetensors.torch import save_file
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(whole, temporary))
+    with atomic(path) as temporary:
+        save_file(whole, temporary)

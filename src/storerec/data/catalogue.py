@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storerec.data.files import atomic
 from storerec.errors import DataError, StorerecWarning
+from storerec.storage import atomic
 
 _TITLE_KEY = b"storerec.title_attribute"
 _TITLE_NAMES = ("title", "name", "movie_title", "product_title")

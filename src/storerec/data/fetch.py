@@ -20,8 +20,8 @@ import platformdirs
 from pydantic import Field
 
 from storerec.config import Config
-from storerec.data.files import atomic
 from storerec.errors import FetchError
+from storerec.storage import atomic
 
 _DIGEST = r"^[0-9a-f]{64}$"
 

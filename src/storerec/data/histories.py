@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from storerec.data.catalogue import Catalogue, lookup, read_arrow
 from storerec.data.events import Clock, EventCollector
-from storerec.data.files import atomic
 from storerec.errors import DataError
+from storerec.storage import atomic
 
 Unknown = Literal["drop", "error"]
 
@@ -152,7 +152,7 @@ class Histories:
         DataError
             As in :meth:`from_events`, or a user occurs twice.
         """
-        for name, flag in ((user_id, "--user-id"), (items, "--items")):
+        for name, flag in ((user_id, "--user-id"), (items, "--sequences")):
             if name not in frame.columns:
                 raise DataError(f"sequences have no column '{name}'; found {', '.join(frame.columns)}; use {flag}")
         users = _ids(frame, user_id)

@@ -10,10 +10,10 @@ import numpy as np
 
 from storerec.codes.report import CodeReport
 from storerec.codes.table import CodeTable
-from storerec.data.files import atomic
 from storerec.errors import DataError
 from storerec.evaluation.evaluation import Evaluation
 from storerec.evaluation.report import printed
+from storerec.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -204,7 +204,7 @@ def collect_events(
 def _collect_sequences(
     reader: RowReader, catalogue: Catalogue, user_id: str, items: str, unknown: Unknown
 ) -> Histories:
-    reader.require({user_id: "--user-id", items: "--items"})
+    reader.require({user_id: "--user-id", items: "--sequences"})
     collector = EventCollector(catalogue, unknown=unknown, source=str(reader.path))
     numbers, users = [np.empty(0, np.int64)], [pl.Series(dtype=pl.String)]
     for batch in reader.batches([user_id, items], lists=[items]):
