@@ -91,6 +91,7 @@ def test_all_users_too_short(shop):
     rows = [f"u{i},i{i},1" for i in range(9)]
     short = shop.write("short.csv", "\n".join(["user_id,item_id,timestamp", *rows]))
     assert is_error(shop.fit("--no-progress", events=short), "no user has 3 items")
+    assert not shop.run.exists()
 
 
 def test_a_user_with_one_event_and_two_items_with_one_text_are_kept(shop):

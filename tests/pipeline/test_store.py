@@ -199,8 +199,9 @@ def test_fit_in_a_temporary_folder_learns_the_walk(tiny_backbone):
 def test_no_user_with_two_training_items_is_a_clear_error(tiny_backbone, tmp_path):
     catalogue, _ = worlds.data()
     histories = Histories.from_arrays(["a", "b"], np.array([0, 3, 6]), np.arange(6, dtype=np.int32))
-    run = RunFolder.create(tmp_path / "r", catalogue, histories, worlds.config(tiny_backbone("llama")), OPTIONS)
-    tokenize(run, QUIET)
-    cluster(run, QUIET)
     with pytest.raises(DataError, match="two or more items"):
-        train(run, QUIET)
+        RunFolder.create(tmp_path / "r", catalogue, histories, worlds.config(tiny_backbone("llama")), OPTIONS)
+    short = Histories.from_arrays(["a", "b"], np.array([0, 2, 4]), np.arange(4, dtype=np.int32))
+    with pytest.raises(DataError, match="no user has 3 items"):
+        RunFolder.create(tmp_path / "r", catalogue, short, worlds.config(tiny_backbone("llama")), OPTIONS)
+    assert not (tmp_path / "r").exists(), "nothing is written before the histories are known to do"

@@ -150,6 +150,12 @@ def split_users(histories: Histories, test_users: int, validation_share: float, 
     )
 
 
+def check_trainable(divided: Split) -> None:
+    """Raise :class:`DataError` when no training user has two items: there is nothing to predict then."""
+    if not (divided.train.lengths >= 2).any():
+        raise DataError("training needs at least one user with two or more items in the training part of the split")
+
+
 def _cases(users: Histories, *, back: int) -> Cases:
     lengths = users.lengths
     targets = users.items[users.offsets[1:] - back]

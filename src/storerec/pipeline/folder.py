@@ -17,7 +17,7 @@ from storerec.codes import Clusterer, CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
-from storerec.data.splits import Split, split
+from storerec.data.splits import Split, check_trainable, split
 from storerec.errors import DataError, TrainingError
 from storerec.llm.backbone import Backbone
 from storerec.pipeline.config import StoreConfig
@@ -55,6 +55,8 @@ class RunFolder:
         Raises
         ------
         TrainingError: ``path`` holds another run, or files that are none of ours.
+        ConfigError: the tokenizer reads an attribute that the items lack.
+        DataError: the histories are too short to be split as configured, or to train on.
         """
         path = Path(path)
         identity = {
@@ -74,11 +76,14 @@ class RunFolder:
             return cls(path, catalogue, histories, config, options)
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise TrainingError(f"{path} exists and is no run folder; give another folder")
-        Attributes.choose(catalogue.attributes, config.tokenizer)  # a wrong attribute name is told before any work
+        # what would fail hours later is told before any work
+        Attributes.choose(catalogue.attributes, config.tokenizer)
+        run = cls(path, catalogue, histories, config, options)
+        check_trainable(run.split)
         catalogue.write_parquet(path / "data" / "items.parquet")
         histories.write_parquet(path / "data" / "histories.parquet")
         write_json(record, identity)
-        return cls(path, catalogue, histories, config, options)
+        return run
 
     @classmethod
     def open(cls, path: Path, options: RunOptions | None = None) -> RunFolder:

@@ -48,9 +48,9 @@ def train_tokenizer(
 
     Checkpoints go to ``folder``; an interrupted training resumes from there.
     """
+    check_room(backbone, config)
     samples = TokenizerSamples.build(catalogue, backbone, config)
     model = DenseTokenizer(backbone, config, samples.tasks, seed=options.seed)
-    check_room(backbone, config)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
     rows = _training_rows(len(catalogue), config, options.seed)
     model.calibrate(*pad_ids(samples.content, rows[: config.batch_items], backbone.device))
