@@ -2,12 +2,14 @@
 
 import os
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask a model hub
+# tiny models gain nothing from threads, and idle OpenMP threads spin: two test processes would fight for two cores.
+# Read when torch is imported, and inherited by the programs that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask a model hub
-
-# tiny models gain nothing from threads, and idle OpenMP threads spin: two test processes would fight for two cores
 torch.set_num_threads(1)
 
 from storerec.config import RunOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -45,7 +46,10 @@ def add_adapter(base: nn.Module, name: str, config: LoraConfig, *, layers: int |
         # wrapped layers keep their name; peft matches suffixes, and full names match nothing else
         target_modules=names,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # several adapters on one model are what we want, and for GPT-2's Conv1D peft corrects itself
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         torch.manual_seed(seed)
         inject_adapter_in_model(peft_config, base, adapter_name=name)
     weight = next(base.parameters())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from storerec.config import Config, RunOptions
 from storerec.data.fetch import SMOLLM2, registry_file
 from storerec.errors import BackboneError
 from storerec.llm.batching import Ragged
 from storerec.llm.precision import pick_device
+from storerec.llm.quiet import quiet_transformers
 
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
@@ -68,12 +69,12 @@ class Backbone:
         """
         options = options or RunOptions()
         where, extra = _locate(config)
-        # "nan"-free, exact weights: GGUF is dequantized on load, and its loading bar would break ours
-        transformers_logging.disable_progress_bar()
-        logging.getLogger("transformers").setLevel(logging.ERROR)
+        # dequantizing a GGUF shows a bar of its own that no setting turns off
+        hidden = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in extra else contextlib.nullcontext()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, **extra)
-            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
+            with quiet_transformers(), hidden:
+                tokenizer = AutoTokenizer.from_pretrained(where, **extra)
+                model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
         except (OSError, ValueError, KeyError, ImportError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BackboneError(

@@ -83,7 +83,8 @@ class Progress:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            describe, note = TextColumn("  {task.description}"), TextColumn("{task.fields[note]}")
+            describe = TextColumn("  {task.description}", markup=False)
+            note = TextColumn("{task.fields[note]}", markup=False)
             self._live = RichProgress(describe, *columns, note, console=self.console)
             self._live.start()
         return self
@@ -109,7 +110,7 @@ class Progress:
             self._live.advance(bar.live, amount)
         elif self.enabled and time.monotonic() - bar.printed > _PLAIN_SECONDS:
             bar.printed = time.monotonic()
-            self.console.print(bar.line(), highlight=False, soft_wrap=True)
+            self.console.print(bar.line(), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def note(self, bar: Bar, note: str) -> None:
         """Show a short text (a loss, a metric) at the end of a bar."""
@@ -122,12 +123,12 @@ class Progress:
         if self._live is not None and bar.live is not None:
             self._live.stop_task(bar.live)
         elif self.enabled and bar.total:
-            self.console.print(bar.line(), highlight=False, soft_wrap=True)
+            self.console.print(bar.line(), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print one line of plain words."""
         if self.enabled:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def track(
         self,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -18,10 +18,11 @@ from transformers.trainer_callback import PrinterCallback
 from storerec.config import Config
 from storerec.errors import TrainingError
 from storerec.llm.batching import BucketSampler
-from storerec.llm.progress import Bar, Progress
+from storerec.llm.callbacks import ENDED, WHOLE, Ending, Epochs, Finite, StepBar, Whole
+from storerec.llm.progress import Progress
+from storerec.llm.quiet import quiet_transformers
 from storerec.llm.trainable import TrainableModule
-
-_WHOLE = "whole"
+from storerec.storage import write_json
 
 
 class TrainingConfig(Config):
@@ -105,62 +106,6 @@ class StoreTrainer(Trainer):
         return metrics
 
 
-class _Epochs(TrainerCallback):
-    """Tells sampler and dataset the epoch before it starts, also after a resume."""
-
-    def __init__(self, sampler: BucketSampler, dataset: Any) -> None:
-        self.sampler, self.dataset = sampler, dataset
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        epoch = state.global_step // len(self.sampler)
-        self.sampler.set_epoch(epoch)
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-
-
-class _Whole(TrainerCallback):
-    """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
-
-
-class _Budget(TrainerCallback):
-    """Stops at the first step past the wall-clock budget, after a last checkpoint and validation."""
-
-    def __init__(self, minutes: float) -> None:
-        self.minutes, self.started = minutes, time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if time.monotonic() - self.started > 60 * self.minutes:
-            control.should_training_stop = True
-            control.should_save = True
-            control.should_evaluate = args.eval_strategy != "no"
-
-
-class _Bar(TrainerCallback):
-    """Feeds the progress bar: steps, loss and the last validation."""
-
-    def __init__(self, progress: Progress, label: str) -> None:
-        self.progress, self.label = progress, label
-        self.bar, self.notes = Bar(label, 0, "step", 0), dict[str, str]()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar = self.progress.start(self.label, state.max_steps, done=state.global_step, unit="step")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress.advance(self.bar)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        for key, value in (logs or {}).items():
-            if key == "loss" or key.startswith("eval_"):
-                self.notes[key.removeprefix("eval_")] = f"{key.removeprefix('eval_')} {value:.4f}"
-        self.progress.note(self.bar, ", ".join(self.notes.values()))
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.progress.finish(self.bar)
-
-
 def train(
     model: TrainableModule,
     dataset: Dataset,
@@ -188,56 +133,67 @@ def train(
     TrainingError: the loss is not finite, or a checkpoint does not fit the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.train_only_own()
-    arguments = _arguments(config, folder, len(sampler), seed, device, validating=validate is not None, metric=metric)
-    trainer = StoreTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=dataset if validate is not None else None,  # the Trainer wants one; validate() is what runs
-        data_collator=collate,
-        sampler=sampler,
-        validate=validate,
-        callbacks=_callbacks(config, sampler, dataset, progress, label, validating=validate is not None),
-    )
     last = _last_whole_checkpoint(folder)
+    callbacks: list[TrainerCallback] = [Epochs(sampler, dataset), Whole(), Finite(label), StepBar(progress, label)]
+    callbacks.append(Ending(config.max_minutes))
+    if metric is not None and config.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if last is not None and (last / WHOLE).read_text(encoding="utf-8") == ENDED:
+            log = _take_ended(model, last)
+        else:
+            steps, validating = len(sampler), validate is not None
+            arguments = _arguments(config, folder, steps, seed, device, validating=validating, metric=metric)
+            log = _run(model, arguments, dataset, collate, sampler, validate, callbacks, last)
     except KeyError as error:
         raise TrainingError(f"{last}: {error.args[0]}; the run folder is of another configuration") from None
     model.requires_grad_(False).eval()
-    log = [dict(entry) for entry in trainer.state.log_history]
-    losses = [entry["loss"] for entry in log if "loss" in entry]
-    if losses and not math.isfinite(losses[-1]):
-        raise TrainingError(f"{label}: the loss is {losses[-1]}; lower the learning rate")
-    (folder / "log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
+    write_json(folder / "log.json", log)
     return log
+
+
+def _run(
+    model: TrainableModule,
+    arguments: TrainingArguments,
+    dataset: Dataset,
+    collate: Callable[[list[Any]], dict[str, Any]],
+    sampler: BucketSampler,
+    validate: Callable[[], Mapping[str, float]] | None,
+    callbacks: list[TrainerCallback],
+    last: Path | None,
+) -> list[dict[str, float]]:
+    model.train_only_own()
+    with quiet_transformers():  # the Trainer sets the verbosity of all of transformers
+        trainer = StoreTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            eval_dataset=dataset if validate is not None else None,  # the Trainer wants one; validate() is what runs
+            data_collator=collate,
+            sampler=sampler,
+            validate=validate,
+            callbacks=callbacks,
+        )
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return [dict(entry) for entry in trainer.state.log_history]
+
+
+def _take_ended(model: TrainableModule, last: Path) -> list[dict[str, float]]:
+    """Weights and log of a training that was over when its process ended: one more step would change them."""
+    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+    best = state["best_model_checkpoint"]
+    chosen = last.parent / Path(best).name if best else last  # the folder may have moved
+    model.load_state_dict(load_file(chosen / "model.safetensors"))
+    return state["log_history"]
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; half-written ones are deleted."""
     for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / _WHOLE).exists():
+        if not (checkpoint / WHOLE).exists():
             shutil.rmtree(checkpoint)
     whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     return whole[-1] if whole else None
-
-
-def _callbacks(
-    config: TrainingConfig,
-    sampler: BucketSampler,
-    dataset: Any,
-    progress: Progress,
-    label: str,
-    *,
-    validating: bool,
-) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [_Epochs(sampler, dataset), _Whole(), _Bar(progress, label)]
-    if config.max_minutes is not None:
-        callbacks.append(_Budget(config.max_minutes))
-    if validating and config.patience is not None:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
-    return callbacks
 
 
 def _arguments(
@@ -261,6 +217,7 @@ def _arguments(
         weight_decay=config.weight_decay,
         adam_beta2=config.adam_beta2,
         max_grad_norm=config.max_grad_norm,
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen
         logging_steps=max(1, min(10, total // 20)),
         save_strategy="steps",
         save_steps=every,
