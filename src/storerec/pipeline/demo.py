@@ -55,10 +55,10 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
     )
     progress.say("5. Evaluate: every film ranked for every person, beside two simple baselines.")
     result = evaluate_run(run, progress=progress)
-    console = Console()
-    for table in result.tables():
-        console.print(table)
-    _example(run, console)
+    for table in result.tables():  # bold marks the best values
+        Console(highlight=False).print(table)
+    # titles are a user's text: square brackets and colons in them mean nothing
+    _example(run, Console(highlight=False, markup=False, emoji=False))
     progress.say(f"Figures: {folder / 'evaluation.json'}; plots: {folder / 'plots'}; bundle: {folder / 'bundle'}")
 
 
