@@ -12,6 +12,7 @@ from storerec.cli.ending import verb
 from storerec.cli.output import code_tables, show, table, write_result
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from storerec.pipeline import Explanation
@@ -50,6 +51,7 @@ def inspect(
     show(
         _item_table(found),
         _path_table(found),
+        *_siblings(found),
         f"Other items with the same codes: {same}{f' and {rest} more' if rest > 0 else ''}",
         _neighbour_table(found),
     )
@@ -70,6 +72,17 @@ def _path_table(found: Explanation) -> Table:
     for number, (prefix, below) in enumerate(zip(steps, found.below, strict=True)):
         made.add_row(str(number), prefix, str(below))
     return made
+
+
+def _siblings(found: Explanation) -> list[RenderableType]:
+    """List the leaves beside the item's own, which differ in the last code only."""
+    if not found.siblings:
+        return ["No other codes share all positions but the last."]
+    made = table("Beside it in the tree", "Codes", "Items")
+    for codes, titles in found.siblings[:_SHOWN]:
+        made.add_row(" ".join(map(str, codes)), "; ".join(titles))
+    rest = len(found.siblings) - _SHOWN
+    return [made, f"and {rest} more"] if rest > 0 else [made]
 
 
 def _neighbour_table(found: Explanation) -> Table:

@@ -1,11 +1,12 @@
 """From tables to a trained STORE: configuration, the run folder, its stages, and the public class."""
 
+from storerec.pipeline.answers import Explanation, Recommendation
 from storerec.pipeline.config import PRESETS, StoreConfig
 from storerec.pipeline.demo import run_demo
 from storerec.pipeline.evaluate import evaluate_run
 from storerec.pipeline.folder import RunFolder
 from storerec.pipeline.stages import cluster, fit, tokenize, train
-from storerec.pipeline.store import STORE, Explanation, Recommendation
+from storerec.pipeline.store import STORE
 
 __all__ = [
     "PRESETS",

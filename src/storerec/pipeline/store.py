@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
+from storerec.pipeline.answers import Explanation, Recommendation, explain
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
 from storerec.systems.base import Exclusions, RankedLists, System
@@ -31,44 +31,6 @@ from storerec.tokenizer import DenseTokenizer, encode_items
 
 if TYPE_CHECKING:
     from storerec.pipeline.folder import RunFolder
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes
-    ----------
-    item_id, title: the item.
-    score: log-probability that it comes next (with the bucket share, where items share codes).
-    codes: its semantic ID.
-    """
-
-    item_id: str
-    title: str
-    score: float
-    codes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What the codes say about an item.
-
-    Attributes
-    ----------
-    item_id, text: the item and its attributes.
-    codes: its semantic ID.
-    below: items under each node of its path through the tree, root first.
-    same_codes: ids of the other items with the same codes.
-    neighbours: (item id, title, Hamming distance) of the nearest items by codes, nearest first.
-    """
-
-    item_id: str
-    text: dict[str, str]
-    codes: tuple[int, ...]
-    below: tuple[int, ...]
-    same_codes: tuple[str, ...]
-    neighbours: tuple[tuple[str, str, int], ...]
 
 
 class STORE:
@@ -278,21 +240,7 @@ class STORE:
 
     def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
         """What the codes say about an item; raises DataError for an unknown id."""
-        row = int(self.catalogue.rows([item_id])[0])
-        if row < 0:
-            raise DataError(f"no item '{item_id}' in the catalogue")
-        tree, codes = self.recommender.tree.source, self.table.codes
-        ids, titles = self.catalogue.ids, self.catalogue.titles
-        near = self.table.hamming_neighbours(row, neighbours)
-        same = self.table.bucket(int(self.table.tuple_of[row]))
-        return Explanation(
-            item_id,
-            {name: self.catalogue.attribute(name)[row] for name in self.catalogue.attributes},
-            tuple(int(c) for c in codes[row]),
-            tuple(int(tree.leaves_below[level][node]) for level, node in enumerate(tree.path(row))),
-            tuple(ids[int(other)] for other in same if other != row),
-            tuple((ids[int(n)], titles[int(n)], int((codes[n] != codes[row]).sum())) for n in near),
-        )
+        return explain(self.catalogue, self.table, self.recommender.tree.source, item_id, neighbours)
 
     def _known(self, history: list[str]) -> np.ndarray:
         rows = self.catalogue.rows(history) if history else np.empty(0, np.int64)

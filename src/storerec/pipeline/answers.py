@@ -1,0 +1,78 @@
+"""What STORE answers: recommended items, and what the codes say about an item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storerec.codes import CodeTable, CodeTree
+from storerec.data.catalogue import Catalogue
+from storerec.errors import DataError
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes
+    ----------
+    item_id, title: the item.
+    score: log-probability that it comes next (with the bucket share, where items share codes).
+    codes: its semantic ID.
+    """
+
+    item_id: str
+    title: str
+    score: float
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the codes say about an item.
+
+    Attributes
+    ----------
+    item_id, text: the item and its attributes.
+    codes: its semantic ID.
+    below: items under each node of its path through the tree, root first.
+    siblings: (codes, titles of up to three items) of the other leaves under the last node before its own, by codes:
+        what differs in the last code only.
+    same_codes: ids of the other items with the same codes.
+    neighbours: (item id, title, Hamming distance) of the nearest items by codes, nearest first.
+    """
+
+    item_id: str
+    text: dict[str, str]
+    codes: tuple[int, ...]
+    below: tuple[int, ...]
+    siblings: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...]
+    same_codes: tuple[str, ...]
+    neighbours: tuple[tuple[str, str, int], ...]
+
+
+def explain(catalogue: Catalogue, table: CodeTable, tree: CodeTree, item_id: str, neighbours: int) -> Explanation:
+    """What the codes say about an item; raises DataError for an unknown id."""
+    row = int(catalogue.rows([item_id])[0])
+    if row < 0:
+        raise DataError(f"no item '{item_id}' in the catalogue")
+    ids, titles, codes = catalogue.ids, catalogue.titles, table.codes
+    path = tree.path(row)
+    first, end = tree.starts[-1][path[-2] : path[-2] + 2]  # leaves under the parent; leaves are the table's tuples
+    return Explanation(
+        item_id,
+        {name: catalogue.attribute(name)[row] for name in catalogue.attributes},
+        tuple(int(c) for c in codes[row]),
+        tuple(int(tree.leaves_below[level][node]) for level, node in enumerate(path)),
+        tuple(
+            (tuple(int(c) for c in table.tuples[leaf]), tuple(titles[int(i)] for i in table.bucket(leaf)[:_NAMED]))
+            for leaf in range(int(first), int(end))
+            if leaf != path[-1]
+        ),
+        tuple(ids[int(other)] for other in table.bucket(int(path[-1])) if other != row),
+        tuple(
+            (ids[int(n)], titles[int(n)], int((codes[n] != codes[row]).sum()))
+            for n in table.hamming_neighbours(row, neighbours)
+        ),
+    )
