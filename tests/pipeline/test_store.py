@@ -5,7 +5,7 @@ import pytest
 
 from storerec.config import RunOptions
 from storerec.data.histories import Histories
-from storerec.errors import BundleError, DataError, StorerecWarning, TrainingError
+from storerec.errors import BundleError, ConfigError, DataError, StorerecWarning, TrainingError
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, RunFolder, cluster, evaluate_run, fit, tokenize, train
 from storerec.systems.store import StoreSystem
@@ -71,6 +71,13 @@ def test_explain(store):
     assert told.text == {"title": "green coats number 5", "kind": "green coats"}
     assert told.below[0] == 24
     assert told.below[-1] == len(told.same_codes) + 1
+    codes = store.table.codes
+    beside = (codes[:, :-1] == codes[row, :-1]).all(1) & (codes[:, -1] != codes[row, -1])
+    assert [list(one) for one, _ in told.siblings] == np.unique(codes[beside], axis=0).tolist()
+    assert any(store.explain(item).siblings for item in store.catalogue.ids)
+    for one, titles in told.siblings:
+        rows = np.flatnonzero((codes == one).all(1))
+        assert list(titles) == [store.catalogue.titles[int(r)] for r in rows[:3]]
     distances = (store.table.codes != store.table.codes[row]).sum(1)
     assert [d for _, _, d in told.neighbours] == sorted(np.delete(distances, row))[:5]
     with pytest.raises(DataError, match="no item"):
@@ -205,3 +212,15 @@ def test_no_user_with_two_training_items_is_a_clear_error(tiny_backbone, tmp_pat
     with pytest.raises(DataError, match="no user has 3 items"):
         RunFolder.create(tmp_path / "r", catalogue, short, worlds.config(tiny_backbone("llama")), OPTIONS)
     assert not (tmp_path / "r").exists(), "nothing is written before the histories are known to do"
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"), [({"max_history": 170}, "max_history"), ({"alignment_tokens": 511}, "alignment_tokens")]
+)
+def test_sequences_longer_than_the_model_reads_are_told_before_any_training(tiny_backbone, tmp_path, settings, field):
+    catalogue, histories = worlds.data()
+    config = worlds.config(tiny_backbone("gpt2"), **settings)  # 512 positions, 3 codes an item
+    run = RunFolder.create(tmp_path / "r", catalogue, histories, config, OPTIONS)
+    with pytest.raises(ConfigError, match=rf"recommender\.{field}.* reads 512"):
+        tokenize(run, QUIET)
+    assert not (tmp_path / "r" / "work").exists()

@@ -11,6 +11,7 @@ from storerec.pipeline.bundling import save_bundle
 from storerec.pipeline.folder import RunFolder
 from storerec.pipeline.store import STORE
 from storerec.recommender import train_recommender
+from storerec.recommender.tasks import check_room
 from storerec.storage import save_arrays, save_tensors, write_json
 from storerec.tokenizer import encode_items, train_tokenizer
 
@@ -18,6 +19,8 @@ from storerec.tokenizer import encode_items, train_tokenizer
 def tokenize(run: RunFolder, progress: Progress) -> None:
     """Train the dense tokenizer on the catalogue's text and encode every item."""
     if not run.has("tokenizer"):
+        positions = run.config.tokenizer.dense_tokens + (run.config.codes.policy == "extra")
+        check_room(run.backbone, run.config.recommender, positions)  # told now, not after the tokenizer's training
         model, _ = train_tokenizer(
             run.catalogue, run.backbone, run.config.tokenizer, run.work("tokenizer"), run.options, progress
         )

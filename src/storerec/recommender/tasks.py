@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
+from storerec.errors import ConfigError
 from storerec.llm.backbone import Backbone
 from storerec.llm.batching import Ragged
 from storerec.recommender.config import RecommenderConfig
@@ -127,6 +128,23 @@ class RecommenderSamples(Dataset):
             "items": items[:, None],
             "targets": np.ones((len(items), 1), bool),
         }
+
+
+def check_room(backbone: Backbone, config: RecommenderConfig, positions: int) -> None:
+    """Raise ConfigError when the longest sequence, of ``positions`` codes an item, is longer than the model reads."""
+    limit = backbone.max_positions
+    words, question = (
+        len(backbone.encode([text], max_tokens=10_000, begin=begin).flat)
+        for text, begin in ((config.prompts.sequence, True), (config.prompts.alignment_after, False))
+    )
+    history = words + (config.max_history + 1) * positions - 1  # the last code is only predicted
+    text = config.alignment_tokens + question + positions - 1
+    for name, need in (("max_history", history), ("alignment_tokens", text if config.alignment else 0)):
+        if limit is not None and need > limit:
+            raise ConfigError(
+                f"recommender.{name}: its sequences take up to {need} positions, "
+                f"but {backbone.config.name} reads {limit}"
+            )
 
 
 def alignment_texts(catalogue: Catalogue, backbone: Backbone, config: RecommenderConfig) -> Ragged:

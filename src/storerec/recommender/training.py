@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from storerec.codes import CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
-from storerec.data.splits import Cases, Split
-from storerec.errors import DataError
+from storerec.data.splits import Cases, Split, check_trainable
 from storerec.llm.backbone import Backbone
 from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
@@ -47,8 +46,7 @@ def train_recommender(
     ------
     DataError: no training user has two items, so there is nothing to predict.
     """
-    if not (split.train.lengths >= 2).any():
-        raise DataError("training needs at least one user with two or more items in the training part of the split")
+    check_trainable(split)
     model = Recommender(backbone, config, CodeTree.from_table(table), means, seed=options.seed)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
     validate = _validator(model, table, split.validation, config, options)
