@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -75,7 +76,7 @@ class Backbone:
             with quiet_transformers(), hidden:
                 tokenizer = AutoTokenizer.from_pretrained(where, **extra)
                 model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, IndexError, ImportError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BackboneError(
                 f"backbone '{config.name}' could not be loaded: {first} "

@@ -48,12 +48,6 @@ class Ragged:
         return np.where(inside, values, fill), lengths
 
 
-def length_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Rows sorted by length (stable) and cut into batches: little padding, for encoding in any order."""
-    order = np.argsort(lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-
-
 class BucketSampler:
     """Batches of samples of one group and near-equal length, in an order fixed by (seed, epoch).
 

@@ -63,7 +63,7 @@ def _with_layers(module: nn.Module, path: list[str], layers: nn.ModuleList) -> n
     twin.__dict__["_modules"] = dict(module._modules)
     child = layers if len(path) == 1 else _with_layers(module._modules[path[0]], path[1:], layers)  # type: ignore[arg-type]
     twin._modules[path[0]] = child
-    if len(path) == 1 and hasattr(twin, "config"):
+    if hasattr(getattr(twin, "config", None), "num_hidden_layers"):  # OPT's model and its decoder both have one
         twin.config = copy.deepcopy(twin.config)
         _shorten(twin.config, len(layers))
     return twin
