@@ -80,8 +80,8 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     frame = pl.DataFrame(items["columns"], schema=dict.fromkeys(items["columns"], pl.String))
     catalogue = Catalogue(frame, items["title_attribute"])
     seed = int(saved.documents["run"]["seed"])
-    tasks = len(Attributes.choose(catalogue.attributes, config.tokenizer).tasks)
-    tokenizer = DenseTokenizer(model, config.tokenizer, tasks, seed=seed)
+    parts = Attributes.choose(catalogue.attributes, config.tokenizer)
+    tokenizer = DenseTokenizer(model, parts.named(config.tokenizer), len(parts.tasks), seed=seed)
     tree = CodeTree.from_arrays(saved.tensors["tree"])
     recommender = Recommender(model, config.recommender, tree, None, seed=seed)
     for part, name in ((tokenizer, "tokenizer"), (recommender, "recommender")):

@@ -112,10 +112,11 @@ class RunFolder:
     @cached_property
     def tokenizer(self) -> DenseTokenizer:
         """The trained dense tokenizer; its adapter is added to :attr:`backbone`."""
-        tasks = len(Attributes.choose(self.catalogue.attributes, self.config.tokenizer).tasks)
-        model = DenseTokenizer(self.backbone, self.config.tokenizer, tasks, seed=self.options.seed)
+        parts = Attributes.choose(self.catalogue.attributes, self.config.tokenizer)
+        settings = parts.named(self.config.tokenizer)
+        model = DenseTokenizer(self.backbone, settings, len(parts.tasks), seed=self.options.seed)
         model.load_state_dict(self.tensors("tokenizer"))
-        return model
+        return model.requires_grad_(False).eval()
 
     @cached_property
     def clusterer(self) -> Clusterer:
@@ -134,7 +135,7 @@ class RunFolder:
         tree = CodeTree.from_table(self.table)
         model = Recommender(self.backbone, self.config.recommender, tree, None, seed=self.options.seed)
         model.load_state_dict(self.tensors("recommender"))
-        return model
+        return model.requires_grad_(False).eval()
 
     def file(self, name: str) -> Path:
         """Where a stage's result stands; ``name`` is tokenizer, dense_tokens, clusterer, table or recommender."""

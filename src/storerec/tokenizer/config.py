@@ -31,7 +31,8 @@ class TokenizerConfig(Config):
     """Text tokens of the content block at most; longer content is cut."""
 
     max_task_tokens: int = Field(default=64, ge=2)
-    """Text tokens of one task's answer at most; longer answers are cut (and then have no end token)."""
+    """Text tokens of one task's answer at most, its end token not counted; longer answers are cut (and then have
+    no end token)."""
 
     fill: Literal["rescaled", "plain"] = "rescaled"
     """What fills the placeholder: the token block's outputs brought to the word embeddings' RMS by a learned gain,

@@ -44,6 +44,10 @@ class Attributes:
             raise ConfigError("tokenizer.content: no attribute is left for the content block")
         return cls(tuple(content), (*reconstruct, *config.generate))
 
+    def named(self, config: TokenizerConfig) -> TokenizerConfig:
+        """``config`` with the content's names written out, so that it reads the same attributes of any later frame."""
+        return config.model_copy(update={"content": self.content})
+
 
 @dataclass(frozen=True)
 class TokenizerSamples:
@@ -72,9 +76,7 @@ class TokenizerSamples:
 
 def content_ids(catalogue: Catalogue, backbone: Backbone, config: TokenizerConfig) -> Ragged:
     """Token ids of the content blocks: ``name: text; name: text`` over the non-empty content attributes."""
-    names = Attributes.choose(catalogue.attributes, config.model_copy(update={"generate": ()})).content
-    if config.content is None:
-        names = tuple(name for name in names if name not in config.generate)
+    names = check_content(catalogue, config)
     parts = [pl.when(pl.col(name).str.len_bytes() > 0).then(pl.lit(f"{name}: ") + pl.col(name)) for name in names]
     texts = catalogue.frame.select(pl.concat_str(parts, separator="; ", ignore_nulls=True)).to_series()
     # an item without any text still needs one token to be encoded from
@@ -83,12 +85,32 @@ def content_ids(catalogue: Catalogue, backbone: Backbone, config: TokenizerConfi
     )
 
 
+def check_content(catalogue: Catalogue, config: TokenizerConfig) -> tuple[str, ...]:
+    """Names of the content attributes, all of which ``catalogue`` has; raises ConfigError for one it lacks.
+
+    Attributes that are only generated need not be there: encoding does not read them.
+    """
+    names = config.content or tuple(name for name in catalogue.attributes if name not in config.generate)
+    missing = [name for name in names if name not in catalogue.attributes]
+    if missing:
+        raise ConfigError(
+            f"the items lack the attribute '{missing[0]}', which the tokenizer reads "
+            f"(they have: {', '.join(catalogue.attributes)})"
+        )
+    return names
+
+
 def _answers(texts: pl.Series, backbone: Backbone, limit: int) -> Ragged:
     """The task block's targets: text tokens, then an end token where the text was not cut; empty for empty text."""
-    ids = backbone.encode(texts.to_list(), max_tokens=limit)
-    ends = (ids.lengths > 0) & (ids.lengths < limit)
-    flat = np.insert(ids.flat, ids.offsets[1:][ends], backbone.end_id)
-    return Ragged(flat, np.concatenate([[0], np.cumsum(ids.lengths + ends)]))
+    ids = backbone.encode(texts.to_list(), max_tokens=limit + 1)  # one more tells which are cut
+    flat, lengths = ids.flat.copy(), ids.lengths
+    # the last of limit + 1 tokens falls away; the others get their end behind them
+    cut, whole = lengths > limit, (lengths > 0) & (lengths <= limit)
+    keep = np.ones(len(flat), bool)
+    keep[ids.offsets[1:][cut] - 1] = False
+    offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
+    flat = np.insert(flat[keep], offsets[1:][whole], backbone.end_id)
+    return Ragged(flat, np.concatenate([[0], np.cumsum(lengths - cut + whole)]))
 
 
 def _join(parts: list[Ragged]) -> Ragged:

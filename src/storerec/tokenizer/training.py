@@ -20,7 +20,7 @@ from storerec.llm.progress import Progress
 from storerec.llm.training import train
 from storerec.tokenizer.config import TokenizerConfig
 from storerec.tokenizer.model import ADAPTER, DenseTokenizer
-from storerec.tokenizer.samples import TokenizerSamples, content_ids
+from storerec.tokenizer.samples import Attributes, TokenizerSamples, content_ids
 
 
 class _Items(Dataset):
@@ -49,6 +49,7 @@ def train_tokenizer(
     Checkpoints go to ``folder``; an interrupted training resumes from there.
     """
     check_room(backbone, config)
+    config = Attributes.choose(catalogue.attributes, config).named(config)
     samples = TokenizerSamples.build(catalogue, backbone, config)
     model = DenseTokenizer(backbone, config, samples.tasks, seed=options.seed)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
@@ -80,10 +81,10 @@ def _training_rows(items: int, config: TokenizerConfig, seed: int) -> np.ndarray
 
 def check_room(backbone: Backbone, config: TokenizerConfig) -> None:
     """Raise ConfigError when the longest four-block sequence has more positions than the model can index."""
-    need = config.max_content_tokens + 2 * config.dense_tokens + config.max_task_tokens
+    need = config.max_content_tokens + 2 * config.dense_tokens + config.max_task_tokens + 1  # 1: the task token
     if backbone.max_positions is not None and need > backbone.max_positions:
         raise ConfigError(
-            f"tokenizer: max_content_tokens + 2 x dense_tokens + max_task_tokens is {need}, "
+            f"tokenizer: max_content_tokens + 2 x dense_tokens + max_task_tokens + 1 is {need}, "
             f"but {backbone.config.name} reads {backbone.max_positions} positions"
         )
 
