@@ -1,11 +1,19 @@
+import io
+import shutil
 import warnings
 
 import numpy as np
+import polars as pl
 import pytest
+from rich.console import Console
 
+from storerec.codes import CodeTable
 from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
+from storerec.data.splits import leave_one_out
 from storerec.errors import BundleError, ConfigError, DataError, StorerecWarning, TrainingError
+from storerec.evaluation.report import caption
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, RunFolder, cluster, evaluate_run, fit, tokenize, train
 from storerec.systems.store import StoreSystem
@@ -63,6 +71,33 @@ def test_store_is_a_system_like_the_others(run):
 def test_tokenize_gives_stored_items_their_codes(store):
     frame = store.tokenize(store.catalogue)
     assert np.array_equal(np.array(frame["codes"].to_list()), store.table.codes)
+
+
+@pytest.mark.parametrize("policy", ["bucket", "extra", "reassign"])
+def test_tokenize_gives_known_items_published_codes_and_new_ones_codes_beside_them(run, policy):
+    store, dense = STORE.of_run(run), run.arrays("dense_tokens")["dense_tokens"]
+    first, distances = store.clusterer.assign(dense), store.clusterer.distances(dense)
+    store.table = CodeTable.build(first, store.clusterer.sizes, policy=policy, distances=distances)
+    frame = store.catalogue.frame.sample(fraction=1.0, shuffle=True, seed=1).select("kind", "title", "item_id")
+    twin = frame.head(1).with_columns(item_id=pl.lit("new"))
+    changed = frame.tail(1).with_columns(title=pl.lit("a purple umbrella"))
+    frame = pl.concat([frame.head(-1), changed, twin]).with_columns(price=pl.lit("9"))
+    codes = np.array(store.tokenize(Catalogue.from_frame(frame))["codes"].to_list())
+    rows = store.catalogue.rows(frame["item_id"])
+    assert np.array_equal(codes[:-2], store.table.codes[rows[:-2]])
+    if policy != "bucket":
+        assert len(np.unique(np.concatenate([store.table.codes, codes[-2:]]), axis=0)) == len(store.table) + 2
+    assert np.array_equal(codes[-1][:3], codes[0][:3]) or policy == "reassign"
+    with pytest.raises(ConfigError, match="lack the attribute 'kind'"):
+        store.tokenize(Catalogue.from_frame(frame.drop("kind")))
+
+
+def test_a_reopened_run_computes_without_dropout(run):
+    again = RunFolder.open(run.path, OPTIONS)
+    for part in (again.tokenizer, again.recommender):
+        assert not any(module.training for module in part.modules())
+        assert not any(parameter.requires_grad for parameter in part.parameters())
+    assert not any(module.training for module in STORE.of_run(run).recommender.modules())
 
 
 def test_explain(store):
@@ -127,6 +162,37 @@ def test_evaluation_is_written_with_plots(run):
     assert (run.path / "evaluation.json").stat().st_size > 500
     for plot in ("slices", "codes", "losses"):
         assert (run.path / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluation_excludes_histories_as_the_configuration_says(run, tmp_path):
+    settings = run.config.evaluation.model_copy(update={"exclude_history": True})
+    other = RunFolder(
+        tmp_path, run.catalogue, run.histories, run.config.model_copy(update={"evaluation": settings}), OPTIONS
+    )
+    shutil.copytree(run.path / "stages", tmp_path / "stages")
+    assert evaluate_run(other, plots=False).exclude_history
+    assert (tmp_path / "evaluation.json").exists()
+    assert not evaluate_run(other, plots=False, exclude_history=False).exclude_history
+    assert (tmp_path / "evaluation-test-all.json").exists()
+
+
+def test_evaluation_tells_what_the_split_left_out_under_one_bar(run):
+    short = Histories.from_arrays(["short"], np.array([0, 1]), np.array([3], dtype=np.int32))
+    split = leave_one_out(join(run.histories, short))
+    console = Console(file=io.StringIO(), width=400)
+    config = run.config.evaluation.model_copy(update={"batch_size": 4})
+    result = STORE.of_run(run).evaluate(split, config=config, progress=Progress(console=console))
+    assert result.notes == split.notes != ()
+    assert result.to_json()["notes"] == list(split.notes)
+    assert split.notes[0] in caption(result)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 1, lines
+    assert f"{len(split.test)}/{len(split.test)}" in lines[0]
+
+
+def join(one, two):
+    offsets = np.concatenate([one.offsets, one.offsets[-1] + two.offsets[1:]])
+    return Histories.from_arrays([*one.user_ids, *two.user_ids], offsets, np.concatenate([one.items, two.items]))
 
 
 def test_decoding_never_reads_the_target(run):

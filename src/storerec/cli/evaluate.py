@@ -29,7 +29,13 @@ def evaluate(
     run: options.RunFolderArgument,
     json: options.JsonOption = None,
     split: Annotated[SplitName, typer.Option(help="Which held-out targets.")] = SplitName.test,
-    exclude_history: options.ExcludeHistoryOption = False,
+    exclude_history: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-history/--include-history",
+            help="Never rank items of a user's own history, or do; by default as the run's settings say.",
+        ),
+    ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write plots into the run folder.")] = True,
     device: options.DeviceOption = options.Device.auto,
     progress: options.ProgressOption = True,

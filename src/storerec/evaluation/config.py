@@ -28,7 +28,7 @@ class EvaluationConfig(Config):
     """Confidence level of the intervals."""
 
     batch_size: int = Field(1024, ge=1)
-    """Users handed to a system at a time; bounds memory and changes no result."""
+    """Users handed to a system at a time, unless it batches by itself; bounds memory and changes no result."""
 
     @field_validator("ks")
     @classmethod

@@ -92,6 +92,9 @@ class Evaluation(Config):
     protocol: str | None
     """How the users' targets were held out, if the caller said."""
 
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the split: users that could not serve as cases."""
+
     exclude_history: bool
     """Whether items of a user's own history were left out of that user's list."""
 

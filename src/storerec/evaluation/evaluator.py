@@ -31,6 +31,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     protocol: str | None = None,
+    notes: Sequence[str] = (),
     n_items: int | None = None,
 ) -> Evaluation:
     """Rank the full catalogue for every case with every system, and measure.
@@ -51,6 +52,8 @@ def evaluate(
         seed of the bootstrap; users are resampled alike for all systems.
     protocol
         name of the split, for reports only.
+    notes
+        what a reader must know of the split, for reports only.
     n_items
         size of the catalogue, for coverage. By default that of ``table``; without one, the highest item row
         in ``train`` and ``cases`` plus one.
@@ -87,6 +90,7 @@ def evaluate(
         ks=config.ks,
         seed=seed,
         protocol=protocol,
+        notes=tuple(notes),
         exclude_history=config.exclude_history,
         targets_in_history=_targets_in_history(cases),
         confidence=config.confidence,
@@ -153,12 +157,13 @@ def _differences(
 
 
 def _recommend(system: System, histories: Histories, config: EvaluationConfig) -> NDArray[np.int32]:
-    """Lists (users, largest K) of one system, recommended in batches."""
+    """Lists (users, largest K) of one system, recommended in batches (those that batch themselves get all at once)."""
     k = max(config.ks)
+    size = len(histories) if getattr(system, "own_batches", False) else config.batch_size
     exclude = Exclusions(history=config.exclude_history)
     out = np.empty((len(histories), k), dtype=np.int32)
-    for start in range(0, len(histories), config.batch_size):
-        users = np.arange(start, min(start + config.batch_size, len(histories)))
+    for start in range(0, len(histories), size):
+        users = np.arange(start, min(start + size, len(histories)))
         items = system.recommend(histories.select(users), k, exclude=exclude).items
         if items.shape != (len(users), k):
             raise DataError(f"system '{system.name}' gave lists {items.shape}, asked for {(len(users), k)}")

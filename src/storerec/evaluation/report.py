@@ -81,6 +81,7 @@ def caption(evaluation: Evaluation) -> str:
         f"{history} ({evaluation.targets_in_history} targets stand in their own history)",
         f"{evaluation.confidence:.0%} bootstrap intervals ({evaluation.bootstrap_samples} resampled sets)",
         f"seed {evaluation.seed}",
+        *evaluation.notes,
     ]
     return "; ".join(parts)
 

@@ -89,7 +89,6 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
             part.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in saved.tensors[name].items()})
         except (KeyError, RuntimeError) as error:
             raise BundleError(f"{folder / name}.safetensors does not fit the configuration: {error}") from None
-        part.requires_grad_(False).eval()
     return STORE(
         catalogue,
         config,

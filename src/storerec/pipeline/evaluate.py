@@ -15,7 +15,7 @@ def evaluate_run(
     run: RunFolder,
     *,
     which: str = "test",
-    exclude_history: bool = False,
+    exclude_history: bool | None = None,
     plots: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -24,7 +24,8 @@ def evaluate_run(
     Parameters
     ----------
     which: ``test`` or ``validation`` users.
-    exclude_history: leave items of a user's own history out of the list, for every system alike.
+    exclude_history: leave items of a user's own history out of the list, for every system alike; none does
+        what the run's configuration says.
 
     Raises
     ------
@@ -32,9 +33,13 @@ def evaluate_run(
     """
     if not run.has("tokenizer", "clusterer", "table", "recommender"):
         raise TrainingError(f"{run.path}: the run is not finished; run `storerec fit` with the same arguments again")
-    settings = run.config.evaluation.model_copy(update={"exclude_history": exclude_history})
+    settings = run.config.evaluation
+    usual = exclude_history is None or exclude_history == settings.exclude_history
+    if not usual:
+        settings = settings.model_copy(update={"exclude_history": exclude_history})
     result = STORE.of_run(run).evaluate(which=which, config=settings, progress=progress)
-    suffix = "" if which == "test" and not exclude_history else f"-{which}{'-unseen' if exclude_history else ''}"
+    other = "" if usual else "-unseen" if exclude_history else "-all"
+    suffix = f"-{which}{other}" if which != "test" or other else ""
     write_json(run.path / f"evaluation{suffix}.json", result.to_json())
     if plots:
         folder = run.path / "plots"

@@ -21,13 +21,14 @@ from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
 from storerec.pipeline.answers import Explanation, Recommendation, explain
+from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
 from storerec.systems.base import Exclusions, RankedLists, System
 from storerec.systems.markov import Markov
 from storerec.systems.popularity import Popularity
 from storerec.systems.store import StoreSystem
-from storerec.tokenizer import DenseTokenizer, encode_items
+from storerec.tokenizer import DenseTokenizer
 
 if TYPE_CHECKING:
     from storerec.pipeline.folder import RunFolder
@@ -56,12 +57,10 @@ class STORE:
         split: Split | None = None,
     ) -> None:
         self.catalogue, self.config, self.options = catalogue, config, options
-        self.tokenizer, self.clusterer, self.table, self.recommender = (
-            tokenizer,
-            clusterer,
-            table,
-            recommender,
-        )
+        self.clusterer, self.table = clusterer, table
+        # no dropout and no gradients from here on, whether trained just now or read from files
+        self.tokenizer = tokenizer.requires_grad_(False).eval()
+        self.recommender = recommender.requires_grad_(False).eval()
         self._split = split
         self.system = StoreSystem(recommender, table, config.search, options)
 
@@ -181,15 +180,17 @@ class STORE:
     def tokenize(self, items: Catalogue) -> pl.DataFrame:
         """Semantic IDs of ``items``, known or new: a frame of ``item_id`` and ``codes`` (list of integers).
 
-        New items get the codes of their nearest clusters. With the policies ``extra`` and ``reassign``, which settle
-        collisions over a whole catalogue, these are the codes before settling.
+        An item of the catalogue with unchanged text has the codes it was published with. New items, and known ones
+        whose text has changed, get the codes of their nearest clusters, with collisions settled by the table's
+        policy beside the published codes, which never change. Items are read by the attributes this was fitted with,
+        by name; other columns are not looked at.
 
         Raises
         ------
         ConfigError: the items lack an attribute the tokenizer reads.
         """
-        dense = encode_items(self.tokenizer, items, self.options, Progress(enabled=False))
-        return pl.DataFrame({"item_id": items.ids, "codes": self.clusterer.assign(dense)}).with_columns(
+        codes = codes_of(items, self.catalogue, self.table, self.tokenizer, self.clusterer, self.options)
+        return pl.DataFrame({"item_id": items.ids, "codes": codes}).with_columns(
             pl.col("codes").cast(pl.List(pl.Int32))
         )
 
@@ -232,6 +233,7 @@ class STORE:
             config=settings,
             seed=self.options.seed,
             protocol=split.protocol,
+            notes=split.notes,
         )
 
     def code_report(self) -> CodeReport:

@@ -25,6 +25,7 @@ class StoreSystem:
     """
 
     name = "store"
+    own_batches = True  # the search cuts users into batches: given all at once, one progress bar shows them all
 
     def __init__(
         self,
