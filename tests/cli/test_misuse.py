@@ -19,6 +19,10 @@ def test_wrong_column_names_are_named_with_the_flag(shop):
     assert is_error(shop.fit("--title", "name"), "'name'", "title")
 
 
+def test_a_wrong_sequences_column_is_named_with_its_flag(shop):
+    assert is_error(shop.fit("--sequences", "past"), "'past'", "--sequences")
+
+
 def test_named_columns_are_read(shop):
     head = "user_id,item_id,timestamp", "viewer,movie,when"
     items = shop.write("m.csv", items_csv().replace("item_id", "movie", 1))
@@ -135,6 +139,9 @@ def test_a_run_folder_that_is_a_file(shop):
 def test_datasets(shop):
     together = ["--data", "mind:x", "--items", shop.items, "--out", shop.run]
     assert is_error(call("fit", *together), "--data", "--items")
+    for flag in ("--text", "--title", "--item-id", "--user-id", "--timestamp", "--sequences", "--encoding"):
+        assert is_error(call("fit", "--data", "mind:x", flag, "other", "--out", shop.run), "--data", flag)
+    assert is_error(call("fit", "--data", "mind:x", "--in-order", "--out", shop.run), "--data", "--in-order")
     assert is_error(call("fit", "--data", "netflix:x", "--out", shop.run), "netflix", "mind")
     assert is_error(call("fit", "--data", f"mind:{shop.folder}/none", "--out", shop.run), "none")
     assert is_error(call("fit", "--data", "yelp", "--out", shop.run), "yelp", "folder")

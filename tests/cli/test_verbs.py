@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from storerec.evaluation import Evaluation
+from storerec.pipeline import RunFolder
 from tests.cli.conftest import GENRES, call, is_error, is_fine
+from tests.data.test_preprocess import write_mind
 
 
 def read(path):
@@ -125,12 +127,33 @@ def test_inspect(fitted, tmp_path):
 def test_inspect_an_item(fitted, tmp_path, where):
     result = call("inspect", fitted.folder / where, "--item", "i7", "--json", tmp_path / "i.json")
     assert is_fine(result)
-    for word in ("i7", "Film number 7", GENRES[7 % 3], "Items below", " 12 "):
+    for word in ("i7", "Film number 7", GENRES[7 % 3], "Items below", " 12 ", " in the tree"):
         assert word in result.stdout
     item = read(tmp_path / "i.json")["item"]
     assert item["item_id"] == "i7"
     assert len(item["codes"]) == 2
+    for codes, titles in item["siblings"]:
+        assert codes[0] == item["codes"][0]
+        assert codes[1] != item["codes"][1]
+        assert 1 <= len(titles) <= 3
+        assert " ".join(map(str, codes)) in result.stdout
 
 
 def test_inspect_an_unknown_item(fitted):
     assert is_error(call("inspect", fitted.run, "--item", "x9"), "x9")
+
+
+def test_a_paper_preset_prepares_its_dataset_as_the_paper_does(shop, tmp_path):
+    write_mind(tmp_path / "mind", users=30, news=40)
+    settings = {"split": {"test_users": 4}, "backbone": read(shop.config)["backbone"]}
+    mine = shop.write("small.json", json.dumps(settings))
+    data = ["--data", f"mind:{tmp_path / 'mind'}", "--config", mine, "--prepare"]
+    result = call("fit", *data, "--preset", "paper-mind", "--out", shop.run)
+    assert is_fine(result)
+    for figure in ("25,634", "45,000", "11.78", "20.69", "average appearance"):
+        assert figure in result.stdout
+    run = RunFolder.open(shop.run)
+    assert run.catalogue.attributes == ("title", "abstract", "category", "subcategory")
+    assert run.histories.lengths.max() <= 20
+    assert (run.histories.item_counts(len(run.catalogue)) > 0).all()
+    assert f"{len(run.catalogue)} " in result.stdout

@@ -57,8 +57,7 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
     result = evaluate_run(run, progress=progress)
     for table in result.tables():  # bold marks the best values
         Console(highlight=False).print(table)
-    # titles are a user's text: square brackets and colons in them mean nothing
-    _example(run, Console(highlight=False, markup=False, emoji=False))
+    _example(run)
     progress.say(f"Figures: {folder / 'evaluation.json'}; plots: {folder / 'plots'}; bundle: {folder / 'bundle'}")
 
 
@@ -67,8 +66,10 @@ def demo_config() -> StoreConfig:
     return StoreConfig.preset("cpu")
 
 
-def _example(run: RunFolder, console: Console) -> None:
+def _example(run: RunFolder) -> None:
     """Ten recommendations for the first test user, from the saved bundle."""
+    # titles are a user's text: square brackets and colons in them mean nothing
+    console = Console(highlight=False, markup=False, emoji=False)
     store, cases = STORE.of_run(run), run.split.test
     history = cases.histories.sequence(0)
     titles, ids = run.catalogue.titles, run.catalogue.ids
