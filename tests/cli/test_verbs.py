@@ -144,7 +144,8 @@ def test_inspect_an_unknown_item(fitted):
 
 
 def test_a_paper_preset_prepares_its_dataset_as_the_paper_does(shop, tmp_path):
-    write_mind(tmp_path / "mind", users=30, news=40)
+    (tmp_path / "mind").mkdir()
+    write_mind(tmp_path / "mind")
     settings = {"split": {"test_users": 4}, "backbone": read(shop.config)["backbone"]}
     mine = shop.write("small.json", json.dumps(settings))
     data = ["--data", f"mind:{tmp_path / 'mind'}", "--config", mine, "--prepare"]

@@ -1,6 +1,8 @@
 import io
+import json
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -238,6 +240,41 @@ def test_stages_take_up_where_the_folder_stands(tiny_backbone, tmp_path):
     with pytest.raises(TrainingError, match="another data"):
         RunFolder.create(tmp_path / "r", catalogue, fewer, config, OPTIONS)
     assert not list((tmp_path / "r").rglob("checkpoint-*"))
+
+
+def test_a_run_folder_killed_while_it_is_made_is_made_again(run, tmp_path):
+    made = RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
+    for path in ("data/items.parquet", "data/histories.parquet", "run.json"):
+        folder = tmp_path / path.replace("/", "-")
+        (folder / "data").mkdir(parents=True)
+        for whole in ("data/items.parquet", "data/histories.parquet"):
+            if whole != path:
+                shutil.copy(made.path / whole, folder / whole)
+        name = Path(path)
+        rest = folder / name.parent / f".{name.name}.x1y2.tmp"
+        rest.write_bytes(b"half")
+        RunFolder.create(folder, run.catalogue, run.histories, run.config, OPTIONS)
+        assert RunFolder.open(folder).config == run.config
+        assert not rest.exists()
+    mine = tmp_path / "mine" / "data" / "items.parquet"
+    mine.parent.mkdir(parents=True)
+    run.catalogue.frame.write_parquet(mine)
+    before = mine.read_bytes()
+    with pytest.raises(TrainingError, match="no run folder"):
+        RunFolder.create(tmp_path / "mine", run.catalogue, run.histories, run.config, OPTIONS)
+    assert mine.read_bytes() == before
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(run, tmp_path):
+    made = RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
+    record = json.loads((made.path / "run.json").read_text())
+    del record["config"]["recommender"]["tie_codes"], record["config"]["evaluation"]["mrr"]
+    (made.path / "run.json").write_text(json.dumps(record))
+    RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
+    del record["config"]["clusterer"]["clusters"]  # here the default is another value
+    (made.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(TrainingError, match="another config"):
+        RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
 
 
 def test_equal_seeds_give_equal_runs_and_stages_equal_fit(run, tmp_path):

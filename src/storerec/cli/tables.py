@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from storerec.cli.output import show, table
 from storerec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storerec.data import Catalogue, Histories
+    from storerec.data import Catalogue, DatasetStats, Histories
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The flags of ``storerec fit`` that say where items and events are and how to read them."""
+    """The flags of ``storerec fit`` that say where items and events are and how to read them.
+
+    ``paper_seed`` is the seed of the paper's preprocessing, for the datasets and presets that have one.
+    """
 
     items: Path | None
     events: Path | None
@@ -28,6 +32,7 @@ class Tables:
     encoding: str
     bad_rows: Literal["error", "skip"]
     unknown: Literal["drop", "error"]
+    paper_seed: int | None = None
 
     def read(self) -> tuple[Catalogue, Histories]:
         """Read what the flags name.
@@ -69,8 +74,43 @@ class Tables:
     def _read_dataset(self, data: str) -> tuple[Catalogue, Histories]:
         if self.items is not None or self.events is not None:
             raise ConfigError("--data brings items and events itself; leave --items and --events out")
+        if flags := self._of_tables():
+            raise ConfigError(f"--data knows its own columns and encoding; leave {', '.join(flags)} out")
+        from storerec.data import MIND_PAPER, MIND_TABLE1, YELP_PAPER, YELP_TABLE1, preprocess_dataset
         from storerec.data.readers import Dataset, read_dataset
 
         kind, _, folder = data.partition(":")
         path = Path(folder) if folder else None
-        return read_dataset(cast(Dataset, kind), path, bad_rows=self.bad_rows, unknown=self.unknown)
+        catalogue, histories = read_dataset(cast(Dataset, kind), path, bad_rows=self.bad_rows, unknown=self.unknown)
+        papers = {"mind": (MIND_PAPER, MIND_TABLE1), "yelp": (YELP_PAPER, YELP_TABLE1)}
+        if self.paper_seed is None or kind not in papers:
+            return catalogue, histories
+        settings, printed = papers[kind]
+        small = preprocess_dataset(catalogue, histories, settings, seed=self.paper_seed)
+        _show_stats(kind, small.stats, printed)
+        return small.catalogue, small.histories
+
+    def _of_tables(self) -> list[str]:
+        """Flags given that say how to read tables."""
+        given = {
+            "--item-id": self.item_id != "item_id",
+            "--user-id": self.user_id != "user_id",
+            "--in-order": self.timestamp is None,
+            "--timestamp": self.timestamp not in (None, "timestamp"),
+            "--text": bool(self.text),
+            "--title": self.title is not None,
+            "--sequences": self.sequences is not None,
+            "--encoding": self.encoding != "utf-8",
+        }
+        return [flag for flag, there in given.items() if there]
+
+
+def _show_stats(kind: str, here: DatasetStats, paper: DatasetStats) -> None:
+    """What the paper's preprocessing gave, beside the paper's Table 1."""
+    made = table(f"{kind} as the paper prepares it", "", "Here", "Paper", right=("Here", "Paper"))
+    for name, value in here.to_json().items():
+        other = paper.to_json()[name]
+        made.add_row(
+            name.replace("_", " "), *(f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" for v in (value, other))
+        )
+    show(made)

@@ -5,7 +5,9 @@ from storerec.data.fetch import RegistryFile, registry_file, registry_files
 from storerec.data.histories import Histories
 from storerec.data.preprocess import (
     MIND_PAPER,
+    MIND_TABLE1,
     YELP_PAPER,
+    YELP_TABLE1,
     DatasetStats,
     PreprocessConfig,
     Preprocessed,
@@ -29,7 +31,9 @@ from storerec.data.splits import Cases, Split, SplitConfig, leave_one_out, split
 
 __all__ = [
     "MIND_PAPER",
+    "MIND_TABLE1",
     "YELP_PAPER",
+    "YELP_TABLE1",
     "Cases",
     "Catalogue",
     "DatasetStats",

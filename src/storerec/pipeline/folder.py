@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.data.splits import Split, check_trainable, split
-from storerec.errors import DataError, TrainingError
+from storerec.errors import ConfigError, DataError, TrainingError
 from storerec.llm.backbone import Backbone
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
@@ -27,6 +28,7 @@ from storerec.tokenizer import DenseTokenizer
 from storerec.tokenizer.samples import Attributes
 
 FORMAT = 1
+_HALF_MADE = r"data|data/(items|histories)\.parquet|(data/\.(items|histories)\.parquet|\.run\.json)\..*\.tmp"
 
 
 class RunFolder:
@@ -68,13 +70,14 @@ class RunFolder:
         record = path / "run.json"
         if record.exists():
             there = _read_record(record)
-            different = [name for name in identity if there.get(name) != identity[name]]
-            if different:
+            same = {name: there.get(name) == value for name, value in identity.items()}
+            same["config"] = _same_config(there.get("config"), config)
+            if different := [name for name in same if not same[name]]:
                 raise TrainingError(
                     f"{path} holds a run with another {' and '.join(different)}; give another folder or delete it"
                 )
             return cls(path, catalogue, histories, config, options)
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if path.is_file() or (path.is_dir() and not _half_made(path)):
             raise TrainingError(f"{path} exists and is no run folder; give another folder")
         # what would fail hours later is told before any work
         Attributes.choose(catalogue.attributes, config.tokenizer)
@@ -188,6 +191,29 @@ def fingerprint(catalogue: Catalogue, histories: Histories) -> str:
     digest.update("\0".join(histories.user_ids.to_list()).encode())
     digest.update(histories.offsets.astype("<i8").tobytes() + histories.items.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def _same_config(there: object, config: StoreConfig) -> bool:
+    """Whether a stored configuration says the same; a field that is newer than it counts by its default."""
+    try:
+        return StoreConfig.parse(there) == config
+    except ConfigError:
+        return False
+
+
+def _half_made(path: Path) -> bool:
+    """Whether a folder is empty, or what :meth:`RunFolder.create` leaves when it is killed before run.json stands."""
+    if not all(re.fullmatch(_HALF_MADE, file.relative_to(path).as_posix()) for file in path.rglob("*")):
+        return False
+    items, histories = path / "data" / "items.parquet", path / "data" / "histories.parquet"
+    try:  # another program's tables may have these names
+        _ = items.exists() and Catalogue.read_parquet(items)
+        _ = histories.exists() and Histories.read_parquet(histories)
+    except DataError:
+        return False
+    for rest in path.rglob(".*.tmp"):
+        rest.unlink()
+    return True
 
 
 def _read_record(record: Path) -> dict[str, Any]:
