@@ -149,7 +149,7 @@ def test_from_sequences():
         assert as_lists(Histories.from_sequences(text, CATALOGUE)) == expected
     with pytest.raises(DataError, match="user 'b' occurs twice"):
         Histories.from_sequences(pl.concat([lists, lists]), CATALOGUE)
-    with pytest.raises(DataError, match="no column 'history'.*--sequences"):
+    with pytest.raises(DataError, match=r"no column 'history'.*--sequences"):
         Histories.from_sequences(lists, CATALOGUE, items="history")
 
 

@@ -59,15 +59,14 @@ class Finite(TrainerCallback):
 
 
 class Ending(TrainerCallback):
-    """Validates at the last step, and makes the first step past the wall-clock budget the last one."""
+    """Makes the first step past the wall-clock budget, if there is one, the last; it is validated and saved."""
 
     def __init__(self, minutes: float | None) -> None:
         self.minutes, self.started = minutes, time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for the end, a checkpoint and a validation."""
-        late = self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes
-        if late or state.global_step >= state.max_steps:
+        if self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes:
             control.should_training_stop = True
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
