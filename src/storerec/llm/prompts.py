@@ -19,7 +19,7 @@ class Prompts(Config):
     alignment_before: str = "Item:"
     """Before an item's text."""
 
-    alignment_after: str = "\nIts codes:"
+    alignment_after: str = Field(default="\nIts codes:", min_length=1)
     """Between an item's text and its codes."""
 
     @classmethod

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
@@ -163,7 +166,10 @@ def _run(
     last: Path | None,
 ) -> list[dict[str, float]]:
     model.train_only_own()
-    with quiet_transformers():  # the Trainer sets the verbosity of all of transformers
+    with (
+        _callers_randomness(),
+        quiet_transformers(),
+    ):  # the Trainer seeds all global generators, and sets the verbosity of all of transformers
         trainer = StoreTrainer(
             model=model,
             args=arguments,
@@ -174,8 +180,32 @@ def _run(
             validate=validate,
             callbacks=callbacks,
         )
+        arguments._n_gpu = min(1, arguments.n_gpu)  # torch's DataParallel would replicate the whole backbone
+        if last is not None:
+            _point_to_best(last)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     return [dict(entry) for entry in trainer.state.log_history]
+
+
+@contextmanager
+def _callers_randomness() -> Iterator[None]:
+    """Give the caller's global random states back afterwards (GPU generators are torch's own affair)."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the state, not a draw
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+
+
+def _point_to_best(last: Path) -> None:
+    """Let a checkpoint's state name the best checkpoint where it is now: the folder may have moved."""
+    place = last / "trainer_state.json"
+    state = json.loads(place.read_text(encoding="utf-8"))
+    if best := state["best_model_checkpoint"]:
+        state["best_model_checkpoint"] = str(last.parent / Path(best).name)
+        write_json(place, state)
 
 
 def _take_ended(model: TrainableModule, last: Path) -> list[dict[str, float]]:

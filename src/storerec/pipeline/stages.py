@@ -68,6 +68,7 @@ def train(run: RunFolder, progress: Progress) -> None:
             run.work("recommender"),
             run.options,
             progress,
+            search=run.config.search,
         )
         save_tensors(run.file("recommender"), model.state_dict())
         run.__dict__["recommender"] = model

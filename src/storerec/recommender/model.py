@@ -154,9 +154,11 @@ class Recommender(TrainableModule):
 
     def vocabulary_logsumexp(self, hidden: torch.Tensor) -> torch.Tensor:
         """Log of the summed exponentials over text vocabulary and all codes: (..., width) -> (...)."""
-        text = self.backbone.text_logits(hidden)
-        codes = F.linear(hidden, self.code_outputs)
-        return torch.cat([text, codes], dim=-1).logsumexp(-1)
+        with arithmetic(self.compute_dtype, hidden.device):
+            text = self.backbone.text_logits(hidden)
+            codes = F.linear(hidden, self.code_outputs)
+        logits = torch.cat([text, codes.to(text.dtype)], dim=-1)
+        return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean cross-entropy per code, over the batch's target items only.

@@ -21,16 +21,15 @@ SEQUENCE, ALIGNMENT = 0, 1
 
 @dataclass(frozen=True)
 class Windows:
-    """Cuts of histories into windows of at most ``size`` items.
+    """Cuts of histories into windows of at most ``size`` items; every item lies in exactly one.
 
-    Every item of a history lies in at least one window: one window ends at the last item, the others end ``size``
-    apart, at a place that changes each epoch (with ``jitter``). Their number does not change.
+    Cuts stand ``size`` apart after a first one whose place changes each epoch (with ``jitter``); the number of a
+    user's windows does not, so that training can resume at a batch number.
 
     Attributes
     ----------
-    histories: the training histories, those with one item left out by :meth:`cut`'s caller.
-    size: items per window: ``max_history`` + 1.
-    only_last: one window per user, ending at the last item.
+    size: items per window at most: ``max_history`` + 1.
+    only_last: one window per user instead, ending at the last item.
     """
 
     histories: Histories
@@ -39,31 +38,37 @@ class Windows:
     jitter: bool
     seed: int
 
-    def counts(self) -> np.ndarray:
-        """(users,) windows of each user; users with fewer than two items have none."""
-        lengths = self.histories.lengths
-        extra = 1 if self.jitter else 0
-        several = -(-lengths // self.size) + np.where(lengths > self.size, extra, 0)
-        counts = np.ones_like(lengths) if self.only_last else several
-        return np.where(lengths < 2, 0, counts).astype(np.int64)
+    def _first_cuts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lowest and highest place of the first cut, and the number of windows: (users,) each.
+
+        A first cut after ``rest`` items leaves ``ceil(n / size)`` windows for cuts from ``rest`` to ``size`` and one
+        more for cuts below ``rest``. The wider of the two ranges is taken.
+        """
+        n, size = self.histories.lengths.astype(np.int64), self.size
+        rest = np.where(n > 0, (n - 1) % size + 1, 0)
+        counts = -(-n // size)
+        if not self.jitter:
+            return rest, rest, np.where(n < 2, 0, counts)
+        several = n > size
+        more = several & (rest > size // 2 + 2)
+        low = np.where(more, 2, np.where(several, np.maximum(rest, 2), rest))
+        high = np.where(more, rest - 2, np.where(several, size, rest))
+        return low, np.maximum(high, low), np.where(n < 2, 0, counts + more)
 
     def cut(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Start and end (windows,) of each window in ``histories.items``, in order of users."""
-        counts = self.counts()
+        low, high, counts = self._first_cuts()
+        lengths, offsets = self.histories.lengths.astype(np.int64), self.histories.offsets[:-1]
+        if self.only_last:
+            users = np.flatnonzero(lengths >= 2)
+            end = offsets[users] + lengths[users]
+            return end - np.minimum(lengths[users], self.size), end
+        first = np.random.default_rng([self.seed, epoch, 2]).integers(low, high + 1)
         user = np.repeat(np.arange(len(counts)), counts)
         number = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-        lengths = self.histories.lengths[user].astype(np.int64)
-        shift = np.zeros_like(number)
-        if self.jitter and not self.only_last:
-            rng = np.random.default_rng([self.seed, epoch, 2])
-            drawn = rng.integers(0, self.size, len(counts))[user]
-            # window 0 ends at the last item; the others are shifted and step back from there
-            shift = np.where(number > 0, drawn - self.size, 0)
-        end = lengths - number * self.size - shift
-        end = np.clip(end, np.minimum(2, lengths), lengths)
-        begin = np.maximum(end - self.size, 0)
-        first = self.histories.offsets[:-1][user]
-        return first + begin, first + end
+        end = np.minimum(first[user] + number * self.size, lengths[user])
+        begin = np.where(number > 0, first[user] + (number - 1) * self.size, 0)
+        return offsets[user] + begin, offsets[user] + end
 
 
 class RecommenderSamples(Dataset):
@@ -82,16 +87,17 @@ class RecommenderSamples(Dataset):
         self.windows = Windows(histories, config.max_history + 1, only_last, config.jitter, seed)
         self.texts, self.instruction, self.config = texts, instruction, config
         self.items = np.append(histories.items, 0).astype(np.int64)
-        self.set_epoch(0)
-        count = len(self.starts)
+        count = len(self.windows.cut(0)[0])
         aligned = len(catalogue) if texts is not None else 0
-        lengths = self.ends - self.starts
-        self.lengths = np.concatenate([lengths, texts.lengths if texts is not None else lengths[:0]])
+        self.lengths = np.zeros(count + aligned, np.int64)
+        self.lengths[count:] = texts.lengths if texts is not None else 0
+        self.set_epoch(0)
         self.groups = np.concatenate([np.full(count, SEQUENCE), np.full(aligned, ALIGNMENT)]).astype(np.int64)
 
     def set_epoch(self, epoch: int) -> None:
-        """Cut the windows of ``epoch``."""
+        """Cut the windows of ``epoch``; ``lengths`` changes in place, so that a sampler that holds it sees it."""
         self.starts, self.ends = self.windows.cut(epoch)
+        self.lengths[: len(self.starts)] = self.ends - self.starts
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -36,6 +36,8 @@ def train_recommender(
     folder: Path,
     options: RunOptions,
     progress: Progress,
+    *,
+    search: SearchConfig | None = None,
 ) -> tuple[Recommender, dict[str, list[dict[str, float]]]]:
     """Train a recommender on ``split.train`` and return it with the log of each phase.
 
@@ -49,7 +51,7 @@ def train_recommender(
     check_trainable(split)
     model = Recommender(backbone, config, CodeTree.from_table(table), means, seed=options.seed)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
-    validate = _validator(model, table, split.validation, config, options)
+    validate = _validator(model, table, split.validation, search or SearchConfig(), options)
     instruction = backbone.encode([config.prompts.sequence], max_tokens=10_000, begin=True).flat
     logs = {}
     phases = [("joint", config.joint, True)] if config.alignment else []
@@ -97,10 +99,10 @@ def _phase(
 
 
 def _validator(
-    model: Recommender, table: CodeTable, cases: Cases, config: RecommenderConfig, options: RunOptions
+    model: Recommender, table: CodeTable, cases: Cases, settings: SearchConfig, options: RunOptions
 ) -> Callable[[], Mapping[str, float]] | None:
     """Item-level Recall@10 and NDCG@10 over the whole catalogue on (a sample of) the validation users."""
-    users = len(cases.histories)
+    users, config = len(cases.histories), model.settings
     if users == 0:
         return None
     chosen = np.arange(users)
@@ -110,7 +112,7 @@ def _validator(
 
     def validate() -> Mapping[str, float]:
         dtype = pick_dtype(options.inference_dtype, model.backbone.device)
-        search = BeamSearch(Decoder(model, dtype=dtype), table, SearchConfig(), config.normaliser)
+        search = BeamSearch(Decoder(model, dtype=dtype), table, settings, config.normaliser)
         items, _ = search(histories, 10)
         model.use_adapters(train=True)
         hit = items == targets[:, None]  # (users, 10): at most one true per row
