@@ -47,11 +47,12 @@ class RunOptions(Config):
     """Seed of all random choices: initial weights, sampling order, k-means, splits, bootstrap."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Arithmetic of training; auto takes bfloat16 only where the processor multiplies it natively."""
+    """Arithmetic of training; auto takes bfloat16 only where the processor multiplies it natively. float64 holds the
+    weights in it, so that encoding and searching compute in it too."""
 
     inference_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of encoding and searching. float32 by default, so that published codes and lists do not depend
-    on the processor."""
+    on the processor; float64 needs dtype float64."""
 
     progress: bool = True
     """Show progress bars with rates and remaining time."""

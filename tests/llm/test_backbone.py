@@ -1,16 +1,16 @@
+import json
 import logging as python_logging
 import shutil
 
 import pytest
 import torch
 from tokenizers import processors
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertLMHeadModel
 from transformers.utils import logging
 
 from storerec.config import RunOptions
-from storerec.errors import BackboneError
-from storerec.llm.backbone import Backbone, BackboneConfig, check_output_width
-from storerec.tokenizer import DenseTokenizer, TokenizerConfig
+from storerec.errors import BackboneError, ConfigError
+from storerec.llm.backbone import Backbone, BackboneConfig, check_forward
 
 OPTIONS = RunOptions(device="cpu")
 
@@ -53,6 +53,27 @@ def test_a_truncated_weight_file(tiny_backbone, tmp_path):
         Backbone.load(BackboneConfig(name=str(tmp_path / "m")), OPTIONS)
 
 
+def test_weights_of_another_size_than_the_configuration_says(tiny_backbone, tmp_path):
+    shutil.copytree(tiny_backbone(), tmp_path / "m")
+    settings = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(settings | {"intermediate_size": 96}))
+    with pytest.raises(BackboneError, match="could not be loaded") as caught:
+        Backbone.load(BackboneConfig(name=str(tmp_path / "m")), OPTIONS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_reads_both_ways_is_refused(tiny_backbone, tmp_path):
+    words = AutoTokenizer.from_pretrained(tiny_backbone())
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    for decoder in (False, True):
+        folder = tmp_path / str(decoder)
+        BertLMHeadModel(BertConfig(vocab_size=len(words), is_decoder=decoder, **shape)).save_pretrained(folder)
+        words.save_pretrained(folder)
+    with pytest.raises(BackboneError, match="not causal"):
+        Backbone.load(BackboneConfig(name=str(tmp_path / "False")), OPTIONS)
+    Backbone.load(BackboneConfig(name=str(tmp_path / "True")), OPTIONS)
+
+
 def test_a_file_that_is_no_gguf(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"this is text")
     with pytest.raises(BackboneError, match="could not be loaded"):
@@ -73,7 +94,7 @@ def test_everything_is_frozen_and_outputs_are_as_wide_as_inputs(family, load_bac
     assert not any(p.requires_grad for p in backbone.model.parameters())
     assert not backbone.model.training
     assert backbone.width == (16 if family == "opt" else 32), "OPT's words are narrower than its layers"
-    check_output_width(backbone)
+    check_forward(backbone)
     ids = torch.tensor([[4, 7, 19]])
     with torch.no_grad():
         hidden = backbone.base(inputs_embeds=backbone.embed(ids), use_cache=False).last_hidden_state
@@ -87,7 +108,7 @@ def test_unequal_widths_without_a_projection_are_refused(load_backbone):
     backbone = load_backbone("opt")
     backbone.base.decoder.project_out = None
     with pytest.raises(BackboneError, match="reads vectors of 16 and returns 32"):
-        DenseTokenizer(backbone, TokenizerConfig(), 1)
+        check_forward(backbone)
 
 
 def test_text_becomes_tokens_and_is_cut(load_backbone):
@@ -136,3 +157,10 @@ def test_loading_is_silent_and_leaves_transformers_settings_alone(tiny_backbone,
 
 def test_double_precision_is_the_whole_models(load_backbone):
     assert {p.dtype for p in load_backbone(dtype="float64").model.parameters()} == {torch.float64}
+
+
+def test_double_precision_of_inference_alone_is_refused(tiny_backbone):
+    place = BackboneConfig(name=str(tiny_backbone()))
+    with pytest.raises(ConfigError, match="needs dtype float64"):
+        Backbone.load(place, RunOptions(device="cpu", inference_dtype="float64"))
+    Backbone.load(place, RunOptions(device="cpu", dtype="float64", inference_dtype="float64"))

@@ -5,6 +5,7 @@ import torch
 
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
+from storerec.errors import ConfigError
 from storerec.llm.precision import arithmetic, cpu_multiplies_bfloat16, pick_device, pick_dtype
 from storerec.tokenizer import DenseTokenizer, TokenizerConfig, TokenizerSamples
 from storerec.tokenizer.training import collate
@@ -23,6 +24,14 @@ def test_auto_goes_by_the_processor():
     assert pick_dtype("auto", torch.device("mps")) is torch.float32
     assert pick_device(RunOptions(device="cpu")) == CPU
     assert pick_device(RunOptions()).type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_told(name):
+    if (torch.cuda if name == "cuda" else torch.backends.mps).is_available():
+        pytest.skip(f"this machine has {name}")
+    with pytest.raises(ConfigError, match=f"device '{name}' is not there"):
+        pick_device(RunOptions(device=name))
 
 
 def test_arithmetic_is_that_of_the_products():

@@ -18,7 +18,7 @@ from storerec.config import Config, RunOptions
 from storerec.data.fetch import SMOLLM2, registry_file
 from storerec.errors import BackboneError
 from storerec.llm.batching import Ragged
-from storerec.llm.precision import pick_device
+from storerec.llm.precision import check_double, pick_device
 from storerec.llm.quiet import quiet_transformers
 
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
@@ -66,9 +66,12 @@ class Backbone:
         Raises
         ------
         BackboneError: the name is neither a folder, a file nor a reachable hub id, or it is no causal model.
+        ConfigError: device or dtype cannot be had.
         FetchError: the default model could not be fetched.
         """
         options = options or RunOptions()
+        device = pick_device(options)
+        double = check_double(options, device)
         where, extra = _locate(config)
         # dequantizing a GGUF shows a bar of its own that no setting turns off
         hidden = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in extra else contextlib.nullcontext()
@@ -82,9 +85,9 @@ class Backbone:
                 f"backbone '{config.name}' could not be loaded: {first} "
                 f"(give a folder, a .gguf file, a hub id you can reach, or '{DEFAULT_BACKBONE}')"
             ) from None
-        if options.dtype == "float64":
-            model = model.double()
-        return cls(model.to(pick_device(options)), tokenizer, config)
+        loaded = cls((model.double() if double else model).to(device), tokenizer, config)
+        check_forward(loaded)
+        return loaded
 
     @property
     def device(self) -> torch.device:
@@ -155,15 +158,33 @@ def _locate(config: BackboneConfig) -> tuple[str, dict[str, Any]]:
     return config.name, extra
 
 
-def check_output_width(backbone: Backbone) -> None:
-    """Raise :class:`BackboneError` unless outputs are as wide as inputs, which the placeholder fill needs."""
+def check_forward(backbone: Backbone) -> None:
+    """Raise :class:`BackboneError` unless the model is causal and its outputs are as wide as its inputs.
+
+    Masks are left to the model all over the package (right padding under a causal one), and a placeholder is filled
+    with outputs.
+    """
+    name, weight = backbone.config.name, backbone.word_embeddings.weight
+    drawn = torch.randn((2, 8, backbone.width), generator=torch.Generator().manual_seed(0)) * backbone.word_rms()
+    drawn[1, 0] = drawn[0, 0]  # two sequences that differ after their first vector
     with torch.no_grad():
-        probe = backbone.embed(torch.tensor([[backbone.end_id]], device=backbone.device))  # (1, 1, width)
-        width = backbone.base(inputs_embeds=probe, use_cache=False).last_hidden_state.shape[-1]
-    if width != backbone.width:
+        try:
+            outputs = backbone.base(
+                inputs_embeds=drawn.to(weight.device, weight.dtype), use_cache=False
+            ).last_hidden_state  # (2, 8, width)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            fault = " ".join(str(error).split())[:200]
+            raise BackboneError(f"backbone '{name}' does not run on vectors, as storerec needs: {fault}") from None
+    if outputs.shape[-1] != backbone.width:
         raise BackboneError(
-            f"backbone '{backbone.config.name}' reads vectors of {backbone.width} and returns {width}; "
+            f"backbone '{name}' reads vectors of {backbone.width} and returns {outputs.shape[-1]}; "
             "storerec needs equal widths"
+        )
+    # exactly zero in a causal model but for rounding; 4e-3 in a small untrained BERT, the least of the others
+    if (outputs[0, 0] - outputs[1, 0]).norm() > 1e-4 * outputs[0, 0].norm():
+        raise BackboneError(
+            f"backbone '{name}' ({type(backbone.model).__name__}) is not causal: a later token changes what it says of "
+            "an earlier one; give a causal language model"
         )
 
 

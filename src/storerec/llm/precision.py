@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from storerec.config import RunOptions
+from storerec.errors import ConfigError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -30,12 +31,32 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def pick_device(options: RunOptions) -> torch.device:
-    """Resolve ``options.device``; ``auto`` takes CUDA, then Apple's GPU, then the CPU."""
-    if options.device != "auto":
-        return torch.device(options.device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Resolve ``options.device``; ``auto`` takes CUDA, then Apple's GPU, then the CPU.
+
+    Raises
+    ------
+    ConfigError: this machine, or this build of torch, has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if options.device == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[options.device]:
+        raise ConfigError(f"device '{options.device}' is not there, or this build of torch cannot use it; take 'cpu'")
+    return torch.device(options.device)
+
+
+def check_double(options: RunOptions, device: torch.device) -> bool:
+    """Whether weights are held in float64, by ``dtype`` alone: then everything computes in it.
+
+    Raises
+    ------
+    ConfigError: float64 is asked of inference alone, which float32 weights cannot give, or of Apple's GPU.
+    """
+    if options.inference_dtype == "float64" and options.dtype != "float64":
+        raise ConfigError("inference_dtype float64 needs dtype float64: weights are held in one precision")
+    if options.dtype == "float64" and device.type == "mps":
+        raise ConfigError("dtype float64: Apple's GPU has none; take device 'cpu' or another dtype")
+    return options.dtype == "float64"
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from storerec.llm.adapters import activate, adapter_parameters, add_adapter
-from storerec.llm.backbone import Backbone, check_output_width
+from storerec.llm.backbone import Backbone
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.tokenizer.config import TokenizerConfig
@@ -52,7 +52,6 @@ class DenseTokenizer(TrainableModule):
         super().__init__()
         self.backbone, self.settings = backbone, config
         self.base = backbone.base
-        check_output_width(backbone)
         add_adapter(self.base, ADAPTER, config.lora, seed=seed)
         weight = backbone.word_embeddings.weight
         rms = backbone.word_rms()
