@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from storerec.bundle import FileEntry
 from storerec.evaluation import Evaluation
 from storerec.pipeline import RunFolder
 from tests.cli.conftest import GENRES, call, is_error, is_fine
@@ -137,6 +138,19 @@ def test_inspect_an_item(fitted, tmp_path, where):
         assert codes[1] != item["codes"][1]
         assert 1 <= len(titles) <= 3
         assert " ".join(map(str, codes)) in result.stdout
+
+
+def test_inspect_needs_no_language_model(fitted, tmp_path):
+    place = tmp_path / "bundle"
+    shutil.copytree(fitted.run / "bundle", place)
+    for name in ("config.json", "backbone.json"):
+        (place / name).write_text((place / name).read_text().replace("llama", "gone"))
+    manifest = read(place / "manifest.json")
+    for name in ("config.json", "backbone.json"):
+        manifest["files"][name] = FileEntry.of(place / name).model_dump()
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    assert is_error(call("recommend", place, "--history", "i1"), "backbone")
+    assert is_fine(call("inspect", place, "--item", "i7"))
 
 
 def test_inspect_an_unknown_item(fitted):

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
@@ -16,8 +17,10 @@ from storerec.data.histories import Histories
 from storerec.data.splits import leave_one_out
 from storerec.errors import BundleError, ConfigError, DataError, StorerecWarning, TrainingError
 from storerec.evaluation.report import caption
+from storerec.llm.backbone import BackboneConfig
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, RunFolder, cluster, evaluate_run, fit, tokenize, train
+from storerec.pipeline.bundling import backbone_place
 from storerec.systems.store import StoreSystem
 from tests import worlds
 from tests.systems.conformance import check_system
@@ -138,6 +141,26 @@ def test_a_bundle_on_another_backbone_is_refused(store, tmp_path, tiny_backbone)
     store.save(tmp_path / "a")
     with pytest.raises(BundleError, match="not the model this bundle was trained on"):
         STORE.load(tmp_path / "a", backbone=str(tiny_backbone("qwen")), options=OPTIONS)
+
+
+@pytest.mark.parametrize("part", ["model.layers.1.mlp.up_proj", "model.norm", "model.embed_tokens"])
+def test_a_backbone_with_one_other_weight_is_refused(store, tiny_backbone, tmp_path, part):
+    store.save(tmp_path / "a")
+    shutil.copytree(tiny_backbone("llama"), tmp_path / "same")
+    assert STORE.load(tmp_path / "a", backbone=str(tmp_path / "same"), options=OPTIONS)
+    tensors = load_file(tmp_path / "same" / "model.safetensors")
+    tensors[f"{part}.weight"] = tensors[f"{part}.weight"] * 1.01
+    save_file(tensors, tmp_path / "same" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BundleError, match="not the model this bundle was trained on"):
+        STORE.load(tmp_path / "a", backbone=str(tmp_path / "same"), options=OPTIONS)
+
+
+def test_the_backbone_is_loaded_at_the_commit_it_was_trained_on():
+    hub = BackboneConfig(name="me/mine", gguf_file="q8.gguf")
+    assert backbone_place(hub, "abc", None) == hub.model_copy(update={"revision": "abc"})
+    pinned = hub.model_copy(update={"revision": "v2"})
+    assert backbone_place(pinned, "abc", None) == pinned
+    assert backbone_place(pinned, "abc", "/here") == hub.model_copy(update={"name": "/here"})
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])

@@ -31,20 +31,22 @@ def inspect(
     run: options.LoadArgument,
     item: Annotated[str | None, typer.Option(metavar="ID", help="Look at this item.", show_default=False)] = None,
     near: Annotated[int, typer.Option(min=1, help="How many nearest items to show.")] = 5,
-    backbone: options.BackboneOption = None,
     json: options.JsonOption = None,
 ) -> None:
-    """Show how the codes are used and how many items share theirs; with --item, one item from all sides."""
-    from storerec.pipeline import STORE
+    """Show how the codes are used and how many items share theirs; with --item, one item from all sides.
 
-    store = STORE.load(run, backbone=backbone)
-    report = store.code_report()
+    The language model is not needed for this.
+    """
+    from storerec.pipeline import load_inspection
+
+    inspection = load_inspection(run)
+    report = inspection.code_report()
     result = {"codes": report.to_json()}
     if item is None:
         write_result(json, result)
         show(*code_tables(report))
         return
-    found = store.explain(item, neighbours=near)
+    found = inspection.explain(item, neighbours=near)
     write_result(json, result | {"item": asdict(found)})
     same = ", ".join(found.same_codes[:_SHOWN]) or "none"
     rest = len(found.same_codes) - _SHOWN

@@ -1,6 +1,7 @@
 """From tables to a trained STORE: configuration, the run folder, its stages, and the public class."""
 
-from storerec.pipeline.answers import Explanation, Recommendation
+from storerec.pipeline.answers import Explanation, Inspection, Recommendation
+from storerec.pipeline.bundling import load_inspection
 from storerec.pipeline.config import PRESETS, StoreConfig
 from storerec.pipeline.demo import run_demo
 from storerec.pipeline.evaluate import evaluate_run
@@ -12,12 +13,14 @@ __all__ = [
     "PRESETS",
     "STORE",
     "Explanation",
+    "Inspection",
     "Recommendation",
     "RunFolder",
     "StoreConfig",
     "cluster",
     "evaluate_run",
     "fit",
+    "load_inspection",
     "run_demo",
     "tokenize",
     "train",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storerec.codes import CodeTable, CodeTree
+from storerec.codes import CodeReport, CodeTable, CodeTree
 from storerec.data.catalogue import Catalogue
 from storerec.errors import DataError
 
@@ -52,8 +52,24 @@ class Explanation:
     neighbours: tuple[tuple[str, str, int], ...]
 
 
-def explain(catalogue: Catalogue, table: CodeTable, tree: CodeTree, item_id: str, neighbours: int) -> Explanation:
-    """What the codes say about an item; raises DataError for an unknown id."""
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Items and their codes: what can be said of a trained STORE without its language model."""
+
+    catalogue: Catalogue
+    table: CodeTable
+    tree: CodeTree
+
+    def code_report(self) -> CodeReport:
+        """Use of the codes: utilisation and perplexity by position, and collisions."""
+        return self.table.report()
+
+    def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
+        """What the codes say about an item; raises DataError for an unknown id."""
+        return _explain(self.catalogue, self.table, self.tree, item_id, neighbours)
+
+
+def _explain(catalogue: Catalogue, table: CodeTable, tree: CodeTree, item_id: str, neighbours: int) -> Explanation:
     row = int(catalogue.rows([item_id])[0])
     if row < 0:
         raise DataError(f"no item '{item_id}' in the catalogue")

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 import torch
 
-from storerec.bundle import MANIFEST, read_bundle, write_bundle
+from storerec.bundle import MANIFEST, Bundle, read_bundle, write_bundle
 from storerec.codes import Clusterer, CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError
 from storerec.llm.backbone import Backbone, BackboneConfig
+from storerec.pipeline.answers import Inspection
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.store import STORE
 from storerec.recommender import Recommender
@@ -62,23 +63,16 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     BundleError: the folder is no bundle, a file of it is missing, truncated or altered, or the backbone found under
         its name is not the one it was trained on.
     """
-    inner = folder / "bundle"
-    if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists():
-        folder = inner
-    elif (folder / "run.json").exists() and not (folder / MANIFEST).exists():
-        raise BundleError(f"{folder} is a run that is not finished: run `storerec fit` with the same arguments again")
-    saved = read_bundle(folder)
+    folder, saved = open_bundle(folder)
     config = StoreConfig.parse(saved.documents["config"], source=str(folder / "config.json"))
-    place = BackboneConfig(name=backbone) if backbone else config.backbone
+    place = backbone_place(config.backbone, saved.documents["backbone"].get("commit"), backbone)
     model = Backbone.load(place, options)
     if fingerprint(model) != saved.documents["backbone"]["fingerprint"]:
         raise BundleError(
             f"{folder}: backbone '{place.name}' is not the model this bundle was trained on "
             f"({saved.documents['backbone']['name']}); give the right one as backbone"
         )
-    items = saved.documents["items"]
-    frame = pl.DataFrame(items["columns"], schema=dict.fromkeys(items["columns"], pl.String))
-    catalogue = Catalogue(frame, items["title_attribute"])
+    catalogue = _catalogue(saved)
     seed = int(saved.documents["run"]["seed"])
     parts = Attributes.choose(catalogue.attributes, config.tokenizer)
     tokenizer = DenseTokenizer(model, parts.named(config.tokenizer), len(parts.tasks), seed=seed)
@@ -100,13 +94,53 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     )
 
 
+def load_inspection(folder: Path) -> Inspection:
+    """Read what explains a bundle's (or a run folder's) items, without the language model."""
+    _, saved = open_bundle(folder)
+    table, tree = CodeTable.from_arrays(saved.tensors["table"]), CodeTree.from_arrays(saved.tensors["tree"])
+    return Inspection(_catalogue(saved), table, tree)
+
+
+def open_bundle(folder: Path) -> tuple[Path, Bundle]:
+    """Where the bundle lies, which is inside a run folder if ``folder`` is one, and its content, checked."""
+    inner = folder / "bundle"
+    if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists():
+        folder = inner
+    elif (folder / "run.json").exists() and not (folder / MANIFEST).exists():
+        raise BundleError(f"{folder} is a run that is not finished: run `storerec fit` with the same arguments again")
+    return folder, read_bundle(folder)
+
+
+def backbone_place(trained_on: BackboneConfig, commit: str | None, here: str | None) -> BackboneConfig:
+    """Where to load the backbone from: ``here`` if given, else where it was, at the commit it had then."""
+    if here is not None:
+        return trained_on.model_copy(update={"name": here, "revision": None})
+    return trained_on.model_copy(update={"revision": trained_on.revision or commit})
+
+
 def fingerprint(backbone: Backbone) -> str:
-    """Hash that tells one backbone from another: shapes and some of the word embeddings, whatever its folder's name."""
-    weight = backbone.word_embeddings.weight.detach()
-    rows = torch.cat([weight[:64], weight[-64:]]).float().cpu().numpy()
-    digest = hashlib.sha256(f"{backbone.model.config.model_type} {tuple(weight.shape)}".encode())
-    digest.update(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+    """Hash that tells one language model from another, whatever its folder's name: some rows of every weight.
+
+    Adapters on it do not count, so that it is the same before and after they are added.
+    """
+    digest = hashlib.sha256(backbone.model.config.model_type.encode())
+    weights = {
+        name.replace(".base_layer", ""): weight.detach()
+        for name, weight in backbone.model.named_parameters()
+        if ".lora_" not in name
+    }
+    for name, weight in sorted(weights.items()):
+        matrix = weight.reshape(len(weight) if weight.dim() else 1, -1)
+        some = matrix[torch.linspace(0, len(matrix) - 1, 4).long().to(weight.device)]
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(np.ascontiguousarray(some.float().cpu().numpy(), dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def _catalogue(saved: Bundle) -> Catalogue:
+    items = saved.documents["items"]
+    frame = pl.DataFrame(items["columns"], schema=dict.fromkeys(items["columns"], pl.String))
+    return Catalogue(frame, items["title_attribute"])
 
 
 def _arrays(tensors: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
-from storerec.pipeline.answers import Explanation, Recommendation, explain
+from storerec.pipeline.answers import Explanation, Inspection, Recommendation
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
@@ -242,7 +242,8 @@ class STORE:
 
     def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
         """What the codes say about an item; raises DataError for an unknown id."""
-        return explain(self.catalogue, self.table, self.recommender.tree.source, item_id, neighbours)
+        inspection = Inspection(self.catalogue, self.table, self.recommender.tree.source)
+        return inspection.explain(item_id, neighbours=neighbours)
 
     def _known(self, history: list[str]) -> np.ndarray:
         rows = self.catalogue.rows(history) if history else np.empty(0, np.int64)
