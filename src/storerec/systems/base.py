@@ -68,7 +68,8 @@ class System(Protocol):
 
     ``name`` heads its column in reports. ``recommend`` gives each user the k best items; a user's list
     depends on that user's history alone, never on the other users in the call, and the same call gives the
-    same lists. An empty history gets what the system knows without one.
+    same lists. An empty history gets what the system knows without one. A system that cuts the users into batches by
+    itself may set ``own_batches = True``: an evaluation then hands it all users at once.
     """
 
     name: str
