@@ -96,7 +96,11 @@ def test_an_interrupt_says_how_to_go_on(resumes, words):
     def work():
         signal.raise_signal(signal.SIGINT)
 
-    result = ends(work, resumes)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    try:
+        result = ends(work, resumes)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert result.exit_code == 130
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
