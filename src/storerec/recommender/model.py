@@ -119,7 +119,8 @@ class Recommender(TrainableModule):
         (rows, longest + codes, width); padding to the right.
         """
         words = self.backbone.embed(context)  # (rows, longest, width)
-        both = torch.cat([words, F.embedding(codes, self.code_inputs)], dim=1)  # (rows, longest + codes, width)
+        read = F.dropout(F.embedding(codes, self.code_inputs), self.settings.dropout, self.training)
+        both = torch.cat([words, read], dim=1)  # (rows, longest + codes, width)
         longest, total = context.shape[1], both.shape[1]
         if bool((lengths == longest).all()):
             return both
@@ -168,9 +169,8 @@ class Recommender(TrainableModule):
         """
         codes = self.tree.item_codes[batch["items"]]  # (rows, items, positions)
         told = batch["targets"]
-        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)[
-            told
-        ]  # (targets, positions, width)
+        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)  # (rows, items, positions, width)
+        hidden = F.dropout(hidden[told], self.settings.dropout, self.training)  # (targets, positions, width)
         rows = batch["items"][told]
         losses = []
         for position in range(len(self.sizes)):
