@@ -184,7 +184,8 @@ def _run(
         if last is not None:
             _point_to_best(last)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return [dict(entry) for entry in trainer.state.log_history]
+    # the Trainer's closing summary is no point of the curve
+    return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
 @contextmanager

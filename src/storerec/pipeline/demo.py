@@ -62,8 +62,16 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
 
 
 def demo_config() -> StoreConfig:
-    """The ``cpu`` preset."""
-    return StoreConfig.preset("cpu")
+    """The ``cpu`` preset with a time limit on each training, far off on the machines we measured.
+
+    Two cores of 150 GFLOP/s in float32 need about 5, 3 and 5 minutes for the three; the limits keep the demo under 20
+    minutes on slower ones, with less training.
+    """
+    values = StoreConfig.preset("cpu").model_dump()
+    values["tokenizer"]["training"]["max_minutes"] = 6
+    values["recommender"]["joint"]["max_minutes"] = 4
+    values["recommender"]["alone"]["max_minutes"] = 7
+    return StoreConfig.parse(values, source="the demo's configuration")
 
 
 def _example(run: RunFolder) -> None:
