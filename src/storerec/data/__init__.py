@@ -3,6 +3,7 @@
 from storerec.data.catalogue import Catalogue
 from storerec.data.fetch import RegistryFile, registry_file, registry_files
 from storerec.data.histories import Histories
+from storerec.data.judgements import Candidates, Judgements, JudgementSplit
 from storerec.data.preprocess import (
     MIND_PAPER,
     MIND_TABLE1,
@@ -34,10 +35,13 @@ __all__ = [
     "MIND_TABLE1",
     "YELP_PAPER",
     "YELP_TABLE1",
+    "Candidates",
     "Cases",
     "Catalogue",
     "DatasetStats",
     "Histories",
+    "JudgementSplit",
+    "Judgements",
     "Layout",
     "PreprocessConfig",
     "Preprocessed",
