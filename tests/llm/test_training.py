@@ -187,3 +187,57 @@ def test_training_leaves_transformers_verbosity_alone(tmp_path):
         assert logging.get_verbosity() == logging.INFO
     finally:
         logging.set_verbosity(before)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def averages(tmp_path, decay, **settings):
+    """A run that validates often: the model, and the number at each validation."""
+    model = Number()
+    validation = Validation(model, range(99))
+    run(tmp_path, model, validate=validation, average=decay, checkpoint_steps=1, learning_rate=0.5, **settings)
+    return model, validation.seen
+
+
+def test_averages_are_what_is_validated_and_kept(tmp_path):
+    raw = averages(tmp_path / "raw", None)[1]
+    model, seen = averages(tmp_path / "averaged", 0.8)
+    expected, average = [], 0.0
+    for step, number in enumerate(raw, 1):  # the weights themselves move as without averaging
+        decay = min(0.8, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * number
+        expected.append(average)
+    assert seen == pytest.approx(expected, rel=1e-5)
+    assert float(model.number) == pytest.approx(expected[-1], rel=1e-5)
+
+
+def test_the_best_average_is_kept_and_not_the_last(tmp_path):
+    model = Number()
+    validation = Validation(model, [0.1, 0.9, 0.2, 0.3])
+    run(tmp_path, model, validate=validation, average=0.8)
+    assert float(model.number) == validation.seen[1]
+
+
+def test_an_interrupted_average_goes_on_exactly(tmp_path):
+    whole, seen = averages(tmp_path / "whole", 0.8)
+
+    class Breaks(Validation):
+        def __call__(self):
+            if len(self.seen) == 7:
+                raise StoppedError
+            return super().__call__()
+
+    broken = Number()
+    with pytest.raises(StoppedError):
+        run(tmp_path / "broken", broken, validate=Breaks(broken, range(99)), average=0.8, checkpoint_steps=1,
+            learning_rate=0.5)  # fmt: skip
+    again = Number()
+    validation = Validation(again, range(7, 99))
+    run(tmp_path / "broken", again, validate=validation, average=0.8, checkpoint_steps=1, learning_rate=0.5)
+    assert validation.seen == seen[7:]
+    assert float(again.number) == float(whole.number)
+    ended = Number()
+    run(tmp_path / "broken", ended, validate=validation, average=0.8, checkpoint_steps=1, learning_rate=0.5)
+    assert float(ended.number) == float(whole.number), "read back from a training that was over"

@@ -9,22 +9,24 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from storerec.config import Config
 from storerec.errors import TrainingError
+from storerec.llm.averaging import AVERAGE, Averaging
 from storerec.llm.batching import BucketSampler
 from storerec.llm.callbacks import ENDED, WHOLE, Ending, Epochs, Finite, StepBar, Whole
 from storerec.llm.progress import Progress
 from storerec.llm.quiet import quiet_transformers
 from storerec.llm.trainable import TrainableModule
+from storerec.llm.trainer import StoreTrainer
 from storerec.storage import write_json
 
 
@@ -59,54 +61,15 @@ class TrainingConfig(Config):
     max_grad_norm: float = 1.0
     """Gradient clipping."""
 
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights; the average is what is validated and kept. None keeps the
+    weights themselves."""
+
     checkpoint_steps: int | None = None
     """Steps between checkpoints; none makes one an epoch."""
 
     patience: int | None = None
     """Validations without improvement before training stops; none validates but never stops early."""
-
-
-class EpochDataset(Protocol):
-    """A map-style dataset that may draw its samples anew each epoch, fixed by (seed, epoch)."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch."""
-        ...
-
-    def __getitem__(self, index: int) -> Any:
-        """One sample."""
-        ...
-
-
-class StoreTrainer(Trainer):
-    """transformers' Trainer with our batch sampler and a validation function instead of an evaluation loop."""
-
-    def __init__(
-        self,
-        *args: Any,
-        sampler: BucketSampler,
-        validate: Callable[[], Mapping[str, float]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._sampler, self._validate = sampler, validate
-        super().__init__(*args, **kwargs)
-        self.remove_callback(PrinterCallback)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of ``sampler``; accelerate moves them to the device."""
-        loader = DataLoader(self.train_dataset, batch_sampler=self._sampler, collate_fn=self.data_collator)  # type: ignore[arg-type]
-        return self.accelerator.prepare(loader)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Run the validation function; its metrics are logged as ``eval_<name>``."""
-        assert self._validate is not None
-        self.model.eval()  # type: ignore[union-attr]
-        with torch.no_grad():
-            metrics = {f"eval_{name}": float(value) for name, value in self._validate().items()}
-        self.model.train()  # type: ignore[union-attr]
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def train(
@@ -137,7 +100,9 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = _last_whole_checkpoint(folder)
-    callbacks: list[TrainerCallback] = [Epochs(sampler, dataset), Whole(), Finite(label), StepBar(progress, label)]
+    averaging = Averaging(model, config.average) if config.average is not None else None
+    callbacks: list[TrainerCallback] = [averaging] if averaging else []  # before the mark that a checkpoint is whole
+    callbacks += [Epochs(sampler, dataset), Whole(), Finite(label), StepBar(progress, label)]
     callbacks.append(Ending(config.max_minutes))
     if metric is not None and config.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
@@ -147,7 +112,7 @@ def train(
         else:
             steps, validating = len(sampler), validate is not None
             arguments = _arguments(config, folder, steps, seed, device, validating=validating, metric=metric)
-            log = _run(model, arguments, dataset, collate, sampler, validate, callbacks, last)
+            log = _run(model, arguments, dataset, collate, sampler, validate, averaging, callbacks, last)
     except KeyError as error:
         raise TrainingError(f"{last}: {error.args[0]}; the run folder is of another configuration") from None
     model.requires_grad_(False).eval()
@@ -162,6 +127,7 @@ def _run(
     collate: Callable[[list[Any]], dict[str, Any]],
     sampler: BucketSampler,
     validate: Callable[[], Mapping[str, float]] | None,
+    averaging: Averaging | None,
     callbacks: list[TrainerCallback],
     last: Path | None,
 ) -> list[dict[str, float]]:
@@ -178,12 +144,20 @@ def _run(
             data_collator=collate,
             sampler=sampler,
             validate=validate,
+            averaging=averaging,
             callbacks=callbacks,
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # torch's DataParallel would replicate the whole backbone
         if last is not None:
             _point_to_best(last)
+            if averaging:
+                averaging.restore(last)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if averaging:  # the Trainer put back the best checkpoint's weights, not their average
+            best = trainer.state.best_model_checkpoint if arguments.load_best_model_at_end else None
+            if best:
+                averaging.restore(Path(best))
+            model.load_state_dict(averaging.average)
     # the Trainer's closing summary is no point of the curve
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
@@ -214,7 +188,8 @@ def _take_ended(model: TrainableModule, last: Path) -> list[dict[str, float]]:
     state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
     best = state["best_model_checkpoint"]
     chosen = last.parent / Path(best).name if best else last  # the folder may have moved
-    model.load_state_dict(load_file(chosen / "model.safetensors"))
+    average = chosen / AVERAGE
+    model.load_state_dict(load_file(average if average.is_file() else chosen / "model.safetensors"))
     return state["log_history"]
 
 
