@@ -3,6 +3,7 @@
 from storerec.data.catalogue import Catalogue
 from storerec.data.fetch import RegistryFile, registry_file, registry_files
 from storerec.data.histories import Histories
+from storerec.data.judgement_splits import JudgementSplitConfig, split_judgements
 from storerec.data.judgements import Candidates, Judgements, JudgementSplit
 from storerec.data.preprocess import (
     MIND_PAPER,
@@ -17,12 +18,16 @@ from storerec.data.preprocess import (
     preprocess_yelp,
 )
 from storerec.data.readers import (
+    JudgementConfig,
+    group_ratings,
     movielens_100k,
     read_amazon,
     read_atomic,
     read_dataset,
     read_events,
     read_items,
+    read_judgement_table,
+    read_judgements,
     read_mind,
     read_movielens,
     read_yelp,
@@ -40,7 +45,9 @@ __all__ = [
     "Catalogue",
     "DatasetStats",
     "Histories",
+    "JudgementConfig",
     "JudgementSplit",
+    "JudgementSplitConfig",
     "Judgements",
     "Layout",
     "PreprocessConfig",
@@ -48,6 +55,7 @@ __all__ = [
     "RegistryFile",
     "Split",
     "SplitConfig",
+    "group_ratings",
     "leave_one_out",
     "movielens_100k",
     "preprocess_dataset",
@@ -58,11 +66,14 @@ __all__ = [
     "read_dataset",
     "read_events",
     "read_items",
+    "read_judgement_table",
+    "read_judgements",
     "read_mind",
     "read_movielens",
     "read_yelp",
     "registry_file",
     "registry_files",
     "split",
+    "split_judgements",
     "split_users",
 ]

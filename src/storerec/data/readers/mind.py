@@ -52,7 +52,7 @@ def read_mind(
     folder = Path(folder)
     reader = RowReader(folder / "news.tsv", _layout(_NEWS), bad_rows=bad_rows)
     catalogue = collect_items(reader, "item_id", text=("title", "abstract", "category", "subcategory"))
-    reader = RowReader(folder / "behaviors.tsv", _layout(_BEHAVIORS), bad_rows=bad_rows)
+    reader = behaviors(folder, bad_rows)
     parts = []
     for batch in reader.batches(["user_id", "history"]):
         good = reader.check(batch, [("user_id", "the user id is empty", batch["user_id"] == "")])
@@ -63,6 +63,11 @@ def read_mind(
         raise DataError(f"{reader.path}: no user has a history")
     source = str(reader.path)
     return catalogue, Histories.from_sequences(users, catalogue, items="history", unknown=unknown, source=source)
+
+
+def behaviors(folder: Path, bad_rows: BadRows) -> RowReader:
+    """Open ``behaviors.tsv`` of an unpacked folder: impression, user_id, time, history, impressions."""
+    return RowReader(folder / "behaviors.tsv", _layout(_BEHAVIORS), bad_rows=bad_rows)
 
 
 def _layout(names: tuple[str, ...]) -> Layout:

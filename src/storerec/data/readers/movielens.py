@@ -30,6 +30,10 @@ _GENRES_100K = (
     ),
 )
 
+_U_DATA = Layout("delimited", "\t", quote=None, names=("user_id", "item_id", "rating", "timestamp"))
+# Ratings are numbers only, so a single colon with an empty field between serves the fast reader.
+_RATINGS_DAT = Layout("delimited", ":", None, ("user_id", "_1", "item_id", "_2", "rating", "_3", "timestamp"))
+
 
 def movielens_100k(*, cache: Path | None = None) -> tuple[Catalogue, Histories]:
     """MovieLens 100K (1,682 films, 943 users, 100,000 ratings): fetched on first use, then from the cache.
@@ -105,6 +109,28 @@ def read_atomic(
     return catalogue, collect_events(reader, catalogue, *columns, unknown=unknown)
 
 
+def rating_columns(place: Path, bad_rows: BadRows) -> tuple[RowReader, tuple[str, str, str, str]]:
+    """Open a folder's ratings, or RecBole's ``.inter`` file: user, item, time and stars columns by name.
+
+    Raises
+    ------
+    DataError
+        The folder holds none of the layouts of :func:`read_movielens`.
+    """
+    plain = ("user_id", "item_id", "timestamp", "rating")
+    atomic = [place] if place.is_file() else sorted(place.glob("*.inter"))
+    if (place / "u.data").is_file():
+        return RowReader(place / "u.data", _U_DATA, bad_rows=bad_rows), plain
+    if (place / "ratings.dat").is_file():
+        return RowReader(place / "ratings.dat", _RATINGS_DAT, bad_rows=bad_rows), plain
+    if (place / "ratings.csv").is_file():
+        return RowReader(place / "ratings.csv", bad_rows=bad_rows), ("userId", "movieId", "timestamp", "rating")
+    if atomic:
+        columns = ("user_id:token", "item_id:token", "timestamp:float", "rating:float")
+        return RowReader(atomic[0], Layout("delimited", "\t", quote=None), bad_rows=bad_rows), columns
+    raise DataError(f"{place}: no MovieLens ratings; expected u.data, ratings.dat, ratings.csv or *.inter")
+
+
 def _read_100k(folder: Path, bad_rows: BadRows, unknown: Unknown) -> tuple[Catalogue, Histories]:
     columns = ("item_id", "title", "release", "video", "imdb", *_GENRES_100K)
     layout = Layout("delimited", "|", quote=None, names=columns)
@@ -119,8 +145,7 @@ def _read_100k(folder: Path, bad_rows: BadRows, unknown: Unknown) -> tuple[Catal
         pl.concat_str(flagged, separator=", ", ignore_nulls=True).alias("genres"),
     )
     catalogue = Catalogue.from_frame(frame)
-    layout = Layout("delimited", "\t", quote=None, names=("user_id", "item_id", "rating", "timestamp"))
-    reader = RowReader(folder / "u.data", layout, bad_rows=bad_rows)
+    reader = RowReader(folder / "u.data", _U_DATA, bad_rows=bad_rows)
     return catalogue, collect_events(reader, catalogue, "user_id", "item_id", "timestamp", unknown=unknown)
 
 
@@ -133,9 +158,7 @@ def _read_dat(folder: Path, bad_rows: BadRows, unknown: Unknown) -> tuple[Catalo
         encoding = "latin-1"  # 1M is Latin-1, 10M is UTF-8
     layout = Layout("delimited", "::", quote=None, names=("item_id", "title", "genres"))
     catalogue = _with_genres(RowReader(movies, layout, encoding=encoding, bad_rows=bad_rows), "item_id")
-    # Ratings are numbers only, so a single colon with an empty field between serves the fast reader.
-    columns = ("user_id", "_1", "item_id", "_2", "rating", "_3", "timestamp")
-    reader = RowReader(folder / "ratings.dat", Layout("delimited", ":", None, columns), bad_rows=bad_rows)
+    reader = RowReader(folder / "ratings.dat", _RATINGS_DAT, bad_rows=bad_rows)
     return catalogue, collect_events(reader, catalogue, "user_id", "item_id", "timestamp", unknown=unknown)
 
 
