@@ -92,7 +92,7 @@ def evaluate(
         protocol=protocol,
         notes=tuple(notes),
         exclude_history=config.exclude_history,
-        targets_in_history=_targets_in_history(cases),
+        targets_in_history=targets_in_history(cases),
         confidence=config.confidence,
         bootstrap_samples=config.bootstrap_samples,
     )
@@ -193,7 +193,8 @@ def _checked_items(
     return n_items
 
 
-def _targets_in_history(cases: Cases) -> int:
+def targets_in_history(cases: Cases) -> int:
+    """Count the users whose target stands in their own history."""
     histories = cases.histories
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     return len(np.unique(users[histories.items == cases.targets[users]]))
