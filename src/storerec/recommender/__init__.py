@@ -5,6 +5,9 @@ from storerec.recommender.decoder import Decoder
 from storerec.recommender.model import ADAPTER, Recommender
 from storerec.recommender.search import BeamSearch
 from storerec.recommender.training import train_recommender
+from storerec.recommender.transformer import TransformerConfig, TransformerRecommender
+from storerec.recommender.transformer_decoder import TransformerDecoder
+from storerec.recommender.transformer_training import train_transformer
 
 __all__ = [
     "ADAPTER",
@@ -13,5 +16,9 @@ __all__ = [
     "Recommender",
     "RecommenderConfig",
     "SearchConfig",
+    "TransformerConfig",
+    "TransformerDecoder",
+    "TransformerRecommender",
     "train_recommender",
+    "train_transformer",
 ]

@@ -18,6 +18,7 @@ from storerec.llm.layers import depth, first_layers
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.config import RecommenderConfig
+from storerec.recommender.normalisers import code_loss
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
 
@@ -31,7 +32,8 @@ class Recommender(TrainableModule):
     by the codes of items. The output before each code predicts it, over the rows of that code's position only.
 
     Trained: the code rows (input and output; adapters alone would leave them as they started) and either a LoRA
-    adapter on top of the tokenizer's or the layers themselves.
+    adapter or the layers themselves. Where the backbone holds the tokenizer's adapter, both stand on the weights it
+    tuned; without it they start from the backbone as it is (systems that have no dense tokenizer).
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ class Recommender(TrainableModule):
         return self.code_inputs * self.output_scale if self.settings.tie_codes else self.own_outputs
 
     def use_adapters(self, *, train: bool = False) -> None:
-        """Let the tokenizer's and the recommender's adapter act together, as this model needs."""
+        """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
         if self.settings.tuning == "lora":
             activate(self.backbone.base, [TOKENIZER_ADAPTER, ADAPTER], train=[ADAPTER] if train else [])
 
@@ -171,20 +173,7 @@ class Recommender(TrainableModule):
         told = batch["targets"]
         hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)  # (rows, items, positions, width)
         hidden = F.dropout(hidden[told], self.settings.dropout, self.training)  # (targets, positions, width)
-        rows = batch["items"][told]
-        losses = []
-        for position in range(len(self.sizes)):
-            at, answer = hidden[:, position], codes[told][:, position]
-            if self.settings.normaliser == "vocabulary":
-                chosen = self.logits(at, position).gather(1, answer[:, None])[:, 0]
-                losses.append((self.vocabulary_logsumexp(at) - chosen).mean())
-                continue
-            logits = self.logits(at, position)  # (targets, codes of the position)
-            if self.settings.normaliser == "children":
-                children = self.tree.children(position, self.tree.node_of(position, rows))
-                logits = logits.masked_fill(children < 0, -torch.inf)
-            losses.append(F.cross_entropy(logits, answer))
-        return {"loss": torch.stack(losses).mean()}
+        return {"loss": code_loss(self, self.tree, hidden, batch["items"][told], self.settings.normaliser)}
 
 
 def _initial_rows(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
 from storerec.codes import CodeTable, CodeTree
@@ -17,13 +20,36 @@ from storerec.llm.backbone import Backbone
 from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
+from storerec.llm.trainable import TrainableModule
 from storerec.llm.training import TrainingConfig, train
 from storerec.recommender.config import RecommenderConfig, SearchConfig
 from storerec.recommender.decoder import Decoder
 from storerec.recommender.model import Recommender
-from storerec.recommender.search import BeamSearch
+from storerec.recommender.search import BeamSearch, StepDecoder
 from storerec.recommender.tasks import RecommenderSamples, alignment_texts
 from storerec.storage import save_tensors
+
+Validate = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training phase of a model over codes.
+
+    Attributes
+    ----------
+    label: what the progress bar says.
+    folder: where its checkpoints, its log and its end result go.
+    training: how long and how fast.
+    batch_size: samples per optimizer step.
+    metric: the validation metric that decides on the best weights.
+    """
+
+    label: str
+    folder: Path
+    training: TrainingConfig
+    batch_size: int
+    metric: str
 
 
 def train_recommender(
@@ -41,7 +67,7 @@ def train_recommender(
 ) -> tuple[Recommender, dict[str, list[dict[str, float]]]]:
     """Train a recommender on ``split.train`` and return it with the log of each phase.
 
-    The backbone must hold the tokenizer's adapter: the recommender starts from the tuned weights. Checkpoints go to
+    Where the backbone holds the tokenizer's adapter, the recommender starts from the tuned weights. Checkpoints go to
     ``folder/joint`` and ``folder/alone``; an interrupted training resumes in its phase.
 
     Raises
@@ -51,7 +77,14 @@ def train_recommender(
     check_trainable(split)
     model = Recommender(backbone, config, CodeTree.from_table(table), means, seed=options.seed)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
-    validate = _validator(model, table, split.validation, search or SearchConfig(), options)
+    validate = validator(
+        lambda: Decoder(model, dtype=pick_dtype(options.inference_dtype, backbone.device)),
+        table,
+        sample_cases(split.validation, config.validation_users, options.seed),
+        search or SearchConfig(),
+        config.normaliser,
+        afterwards=lambda: model.use_adapters(train=True),
+    )
     instruction = backbone.encode([config.prompts.sequence], max_tokens=10_000, begin=True).flat
     logs = {}
     phases = [("joint", config.joint, True)] if config.alignment else []
@@ -59,63 +92,78 @@ def train_recommender(
         texts = alignment_texts(catalogue, backbone, config) if align else None
         samples = RecommenderSamples(split.train, catalogue, texts, instruction, config, options.seed)
         label = "training the recommender" + (" with text alignment" if align else "")
-        logs[name] = _phase(model, samples, training, config, folder / name, options, progress, label, validate)
+        phase = Phase(label, folder / name, training, config.batch_size, config.validation_metric)
+        logs[name] = run_phase(model, samples, phase, options, progress, backbone.device, validate)
     return model, logs
 
 
-def _phase(
-    model: Recommender,
-    samples: RecommenderSamples,
-    training: TrainingConfig,
-    config: RecommenderConfig,
-    folder: Path,
+def run_phase(
+    model: TrainableModule,
+    samples: Any,
+    phase: Phase,
     options: RunOptions,
     progress: Progress,
-    label: str,
-    validate: Callable[[], Mapping[str, float]] | None,
+    device: torch.device,
+    validate: Validate | None,
 ) -> list[dict[str, float]]:
-    """One phase, skipped when an earlier run finished it: its weights and log are then read back."""
-    done = folder / "finished.safetensors"
+    """Train through ``phase`` and return its log; skipped when an earlier run finished it: both are then read back.
+
+    ``samples`` is a data set with ``lengths``, ``groups`` and ``collate`` (:class:`RecommenderSamples`, say).
+    """
+    done = phase.folder / "finished.safetensors"
     if done.exists():
         model.load_state_dict(load_file(done))
-        return json.loads((folder / "log.json").read_text(encoding="utf-8"))
-    sizes = [config.batch_size, config.batch_size]
+        return json.loads((phase.folder / "log.json").read_text(encoding="utf-8"))
+    sizes = [phase.batch_size] * (int(samples.groups.max(initial=0)) + 1)
     log = train(
         model,
         samples,
         samples.collate,
         BucketSampler(samples.lengths, samples.groups, sizes, seed=options.seed),
-        training,
-        folder,
+        phase.training,
+        phase.folder,
         seed=options.seed,
-        label=label,
+        label=phase.label,
         progress=progress,
-        device=model.backbone.device,
+        device=device,
         validate=validate,
-        metric=config.validation_metric if validate else None,
+        metric=phase.metric if validate else None,
     )
     save_tensors(done, model.state_dict())
     return log
 
 
-def _validator(
-    model: Recommender, table: CodeTable, cases: Cases, settings: SearchConfig, options: RunOptions
-) -> Callable[[], Mapping[str, float]] | None:
-    """Item-level Recall@10 and NDCG@10 over the whole catalogue on (a sample of) the validation users."""
-    users, config = len(cases.histories), model.settings
-    if users == 0:
+def sample_cases(cases: Cases, users: int | None, seed: int) -> Cases:
+    """A random sample of ``users`` cases, in their order; all of them where ``users`` is None or not fewer."""
+    if users is None or users >= len(cases):
+        return cases
+    return cases.select(np.sort(np.random.default_rng([seed, 3]).choice(len(cases), users, replace=False)))
+
+
+def validator(
+    decoder: Callable[[], StepDecoder],
+    table: CodeTable,
+    cases: Cases,
+    search: SearchConfig,
+    normaliser: str,
+    *,
+    afterwards: Callable[[], None] | None = None,
+) -> Validate | None:
+    """A function that gives item-level Recall@10 and NDCG@10 on ``cases`` over the whole catalogue; None without any.
+
+    Parameters
+    ----------
+    decoder: makes the step decoder of the model as it then is.
+    afterwards: called after each search, to make the model ready for training again.
+    """
+    if len(cases) == 0:
         return None
-    chosen = np.arange(users)
-    if config.validation_users is not None and config.validation_users < users:
-        chosen = np.sort(np.random.default_rng([options.seed, 3]).choice(users, config.validation_users, replace=False))
-    histories, targets = cases.histories.select(chosen), cases.targets[chosen]
 
     def validate() -> Mapping[str, float]:
-        dtype = pick_dtype(options.inference_dtype, model.backbone.device)
-        search = BeamSearch(Decoder(model, dtype=dtype), table, settings, config.normaliser)
-        items, _ = search(histories, 10)
-        model.use_adapters(train=True)
-        hit = items == targets[:, None]  # (users, 10): at most one true per row
+        items, _ = BeamSearch(decoder(), table, search, normaliser)(cases.histories, 10)
+        if afterwards is not None:
+            afterwards()
+        hit = items == cases.targets[:, None]  # (users, 10): at most one true per row
         place = hit.argmax(1)
         found = hit.any(1)
         return {"recall@10": float(found.mean()), "ndcg@10": float((found / np.log2(place + 2)).mean())}

@@ -1,20 +1,17 @@
-"""STORE as a system: the trained recommender behind the protocol all systems share (paper, 3.3)."""
+"""The language model over codes as a system: STORE (paper, 3.3), and what differs from it in other parts only."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
-from storerec.data.histories import Histories
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
-from storerec.recommender import BeamSearch, Decoder, Recommender, SearchConfig
-from storerec.systems.base import Exclusions, RankedLists
+from storerec.recommender import Decoder, Recommender, SearchConfig
+from storerec.systems.generative import GenerativeSystem
 
 
-class StoreSystem:
-    """Generates the next item's codes by conditional beam search.
+class StoreSystem(GenerativeSystem):
+    """Generates the next item's codes with a :class:`Recommender`.
 
     Parameters
     ----------
@@ -22,10 +19,9 @@ class StoreSystem:
     table: the code table its tree was built from.
     search: how to search.
     options: device and arithmetic.
+    name: what reports call it; other systems (P5, TIGER with the language model, LC-Rec) are this class with other
+        items' codes, weights and tasks.
     """
-
-    name = "store"
-    own_batches = True  # the search cuts users into batches: given all at once, one progress bar shows them all
 
     def __init__(
         self,
@@ -35,14 +31,7 @@ class StoreSystem:
         options: RunOptions,
         *,
         progress: Progress | None = None,
+        name: str = "store",
     ) -> None:
-        self.progress = progress or Progress(enabled=False)
-        dtype = pick_dtype(options.inference_dtype, model.backbone.device)
-        self._search = BeamSearch(Decoder(model, dtype=dtype), table, search, model.settings.normaliser)
-        self._n_items = len(table)
-
-    def recommend(self, histories: Histories, k: int, *, exclude: Exclusions) -> RankedLists:
-        """Rank the best ``k`` items for each user by the log-probability of their codes (plus their bucket share)."""
-        banned = np.flatnonzero(~exclude.allowed(self._n_items)) if exclude.items is not None else None
-        items, scores = self._search(histories, k, own=exclude.history, banned=banned, progress=self.progress)
-        return RankedLists(items, scores)
+        decoder = Decoder(model, dtype=pick_dtype(options.inference_dtype, model.backbone.device))
+        super().__init__(name, decoder, table, search, model.settings.normaliser, progress=progress)
