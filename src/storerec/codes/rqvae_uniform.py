@@ -61,9 +61,8 @@ def spread(codes: np.ndarray, last: np.ndarray, transport: Transport) -> NDArray
     """Give colliding items other codes of the last level, so that as few tuples as can be are shared.
 
     Items of one prefix (all levels but the last) share the last level's k codes. Those whose tuple is theirs alone
-    keep it; the others are transported to the codes that are left, and the plan is rounded so that no code gets
-    more than ``ceil(items of the prefix / k)`` of them: one, where the prefix has at most k items. No item changes
-    its prefix.
+    keep it; the others are transported to the codes that are left, and the plan is rounded so that the prefix's
+    items fill its codes evenly: at most one each, where the prefix has at most k items. No item changes its prefix.
 
     Parameters
     ----------
@@ -90,25 +89,28 @@ def spread(codes: np.ndarray, last: np.ndarray, transport: Transport) -> NDArray
             continue
         k = last.shape[1]
         held = np.bincount(codes[rows[~collides[rows]], -1], minlength=k)
-        room = -(-len(rows) // k) - held  # (k,) items each code can still take
-        free = np.flatnonzero(room > 0)
-        plan = transport.plan(torch.from_numpy(last[np.ix_(movers, free)]), torch.from_numpy(room[free]))
-        out[movers, -1] = free[_rounded(plan.numpy(), room[free])]
+        most, least = -(-len(rows) // k) - held, np.maximum(len(rows) // k - held, 0)  # (k,) of the movers, per code
+        free = np.flatnonzero(most > 0)
+        plan = transport.plan(torch.from_numpy(last[np.ix_(movers, free)]), torch.from_numpy(most[free]))
+        out[movers, -1] = free[_rounded(plan.numpy(), least[free], most[free])]
     return out
 
 
-def _rounded(plan: np.ndarray, room: np.ndarray) -> NDArray[np.int64]:
-    """Code (n,) of each item: items ask for their largest share (n, k), a code takes the largest askers it has room
-    for, and the others ask again.
+def _rounded(plan: np.ndarray, least: np.ndarray, most: np.ndarray) -> NDArray[np.int64]:
+    """Code (n,) of each item, so that each of the k codes gets between ``least`` and ``most`` (k,) items.
+
+    Items ask for their largest share of ``plan`` (n, k), a code takes the largest askers it has room for, and the
+    others ask again; the codes are filled to ``least`` first.
     """
-    room = room.copy()
     chosen = np.full(len(plan), -1, np.int64)
-    while (waiting := np.flatnonzero(chosen < 0)).size:
-        wish = np.where(room > 0, plan[waiting], -1.0).argmax(axis=1)  # (waiting,)
-        order = np.lexsort((waiting, -plan[waiting, wish], wish))
-        asked = wish[order]
-        turn = np.arange(len(asked)) - np.searchsorted(asked, asked, side="left")
-        taken = order[turn < room[asked]]
-        chosen[waiting[taken]] = wish[taken]
-        room = room - np.bincount(wish[taken], minlength=len(room))
+    for limit in (least, most):
+        room = limit - np.bincount(chosen[chosen >= 0], minlength=len(limit))
+        while room.any() and (waiting := np.flatnonzero(chosen < 0)).size:
+            wish = np.where(room > 0, plan[waiting], -1.0).argmax(axis=1)  # (waiting,)
+            order = np.lexsort((waiting, -plan[waiting, wish], wish))
+            asked = wish[order]
+            turn = np.arange(len(asked)) - np.searchsorted(asked, asked, side="left")
+            taken = order[turn < room[asked]]
+            chosen[waiting[taken]] = wish[taken]
+            room = room - np.bincount(wish[taken], minlength=len(room))
     return chosen
