@@ -22,7 +22,16 @@ class Prompts(Config):
     alignment_after: str = Field(default="\nIts codes:", min_length=1)
     """Between an item's text and its codes."""
 
+    score_question: str = Field(default="\nDid the user choose the last one, yes or no?", min_length=1)
+    """After the codes of a history and of one candidate, which follow ``sequence`` directly; the answer comes next."""
+
+    score_yes: str = Field(default=" yes", min_length=1)
+    """The answer whose probability is a candidate's score."""
+
+    score_no: str = Field(default=" no", min_length=1)
+    """The other answer."""
+
     @classmethod
     def short(cls) -> Prompts:
         """The shortest wording that still tells the tasks apart, for machines where each token counts."""
-        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:")
+        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:", score_question="?")
