@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from storerec.errors import DataError
-from storerec.evaluation.comparison import ScoreComparison
 from storerec.evaluation.grouped import grouped_metrics
+from storerec.evaluation.score_comparison import ScoreComparison
 from storerec.evaluation.scored import ScoreCell
 from tests.evaluation.comparisons import ODD, compare_judged, judged
 

@@ -30,7 +30,7 @@ def plot_slices(evaluation: Evaluation, path: Path | str, metric: str | None = N
     metric = metric or ("recall@10" if "recall@10" in known else f"recall@{max(evaluation.ks)}")
     if metric not in known:
         raise DataError(f"metric '{metric}' was not measured; measured: {', '.join(known)}")
-    figure, (axes,) = _figure(8, 4.5)
+    figure, (axes,) = new_figure(8, 4.5)
     names = list(evaluation.systems[evaluation.reference].slices)
     width = 0.8 / len(evaluation.systems)
     for number, (system, result) in enumerate(evaluation.systems.items()):
@@ -47,7 +47,7 @@ def plot_slices(evaluation: Evaluation, path: Path | str, metric: str | None = N
     axes.set_xlabel("Training events of the target item")
     axes.set_ylabel(f"{printed(metric)} ({evaluation.confidence:.0%} interval)")
     axes.legend()
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> None:
@@ -56,7 +56,7 @@ def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> No
     Writes a PNG atomically.
     """
     report = codes if isinstance(codes, CodeReport) else codes.report()
-    figure, (axes, *more) = _figure(9, 4.5, panels=2 if isinstance(codes, CodeTable) else 1)
+    figure, (axes, *more) = new_figure(9, 4.5, panels=2 if isinstance(codes, CodeTable) else 1)
     if isinstance(codes, CodeTable):
         _plot_usage(more[0], codes)
     x = np.arange(len(report.positions))
@@ -72,7 +72,7 @@ def plot_code_utilisation(codes: CodeReport | CodeTable, path: Path | str) -> No
     shared = f"{report.colliding_share:.1%} share a tuple"
     axes.set_title(f"{report.items} items, {shared} ({report.policy})", fontsize=9)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_losses(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str) -> None:
@@ -84,7 +84,7 @@ def plot_losses(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | 
     """
     if not phases:
         raise DataError("no training phase to plot")
-    figure, panels = _figure(5 * len(phases), 4, panels=len(phases))
+    figure, panels = new_figure(5 * len(phases), 4, panels=len(phases))
     for axes, (phase, records) in zip(panels, phases.items(), strict=True):
         unit = "step" if any("step" in r for r in records) else "epoch"
         numbers = [name for r in records for name, value in r.items() if value is not None]
@@ -99,7 +99,7 @@ def plot_losses(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | 
         axes.locator_params(axis="x", integer=True)
         axes.set_ylabel("Loss (nats)")
         axes.legend()
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _plot_usage(axes: Axes, table: CodeTable) -> None:
@@ -112,7 +112,8 @@ def _plot_usage(axes: Axes, table: CodeTable) -> None:
     axes.legend(fontsize=8)
 
 
-def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make an empty figure (inches) with panels side by side, and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -121,6 +122,7 @@ def _figure(width: float, height: float, *, panels: int = 1) -> tuple[Figure, li
     return figure, [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
 
 
-def _save(figure: Figure, path: Path | str) -> None:
+def save_png(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG, atomically."""
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png")

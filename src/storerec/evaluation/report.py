@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
     from storerec.evaluation.evaluation import Evaluation
 
-_PRINTED = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "coverage": "Coverage"}
+_PRINTED = {
+    "recall": "Recall",
+    "ndcg": "NDCG",
+    "mrr": "MRR",
+    "auc": "AUC",
+    "coverage": "Coverage",
+    "paper_ndcg": "Paper's NDCG",
+}
 
 
 def metric_table(evaluation: Evaluation) -> Table:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from storerec.errors import DataError
-from storerec.evaluation.comparison import ScoreComparison, ScoredSystem, finite, plain
+from storerec.evaluation.comparison import finite, plain
 from storerec.evaluation.config import EvaluationConfig
 from storerec.evaluation.grouped import grouped_metrics, usable_groups
 from storerec.evaluation.pairing import Resampling, differences, intervals, mean_over_seeds, seed_figures
 from storerec.evaluation.ranked import joined_notes
+from storerec.evaluation.score_comparison import ScoreComparison, ScoredSystem
 
 
 @dataclass(frozen=True, eq=False)
