@@ -201,20 +201,26 @@ class DiesAt(Progress):
             raise KilledError
 
 
-@pytest.mark.parametrize("step", [3, 17, 30])
-def test_a_resumed_training_ends_where_an_unbroken_one_does(tmp_path, step):
-    split = leave_one_out(random_histories(60, 25, 2))
-    config = settings(epochs=5)
-    whole, log = fit(split, 25, config, tmp_path / "whole")
-    assert max(entry["step"] for entry in log) > 30
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    split = leave_one_out(random_histories(40, 25, 2))
+    model, log = fit(split, 25, settings(epochs=4), tmp_path_factory.mktemp("unbroken"))
+    assert max(entry["step"] for entry in log) > 15
+    return split, model, log
+
+
+@pytest.mark.parametrize("step", [2, 13])  # before the first checkpoint, and between two
+def test_a_resumed_training_ends_where_an_unbroken_one_does(tmp_path, unbroken, step):
+    split, whole, log = unbroken
     with pytest.raises(KilledError):
-        fit(split, 25, config, tmp_path / "broken", DiesAt(step))
-    resumed, resumed_log = fit(split, 25, config, tmp_path / "broken")
+        fit(split, 25, settings(epochs=4), tmp_path, DiesAt(step))
+    resumed, resumed_log = fit(split, 25, settings(epochs=4), tmp_path)
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, resumed.state_dict()[name]), name
     assert [e for e in log if "eval_ndcg@10" in e] == [e for e in resumed_log if "eval_ndcg@10" in e]
-    shutil.rmtree(next((tmp_path / "broken").glob("checkpoint-*")))
-    again, again_log = fit(split, 25, config, tmp_path / "broken")  # finished: read back, nothing is trained
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    again, again_log = fit(split, 25, settings(epochs=4), tmp_path)  # finished: read back, nothing is trained
     assert torch.equal(again.items, whole.items)
     assert again_log == resumed_log
 
