@@ -24,6 +24,10 @@ class SearchConfig(Config):
     """tree: only codes of existing items, at every step. soft: any code of the position; lists lose the tuples that
     name no item (the paper's ablation "without conditional beam search")."""
 
+    item_weight: float = Field(default=0.5, ge=0, le=1)
+    """Share of the item rows' log-probability in an item's score, the rest being its codes'; matters only for a
+    recommender with ``item_rows``."""
+
     normaliser: Normaliser | None = None
     """Over what a step's probabilities are normalised; none takes what the recommender was trained with."""
 
@@ -61,6 +65,12 @@ class RecommenderConfig(Config):
     """Use one row per code for input and output, times a learned scale that starts at ``output_scale``; a code then
     learns from being read and from being predicted."""
 
+    item_rows: bool = False
+    """Give each item, beside its codes, two vectors of its own that start at zero (ours): one is added to the input of
+    its last code, so that a history tells items with similar codes apart at once; the other to the sum of its codes'
+    output rows, by which the end of a history scores every item directly. The search then ranks by both. An item
+    without events keeps zeros and lives by its codes, as all items do without this."""
+
     normaliser: Normaliser = "children"
     """Over what probabilities are normalised in training: the codes that continue an existing item, the position's
     codes, or text vocabulary and all codes together."""
@@ -95,6 +105,9 @@ class RecommenderConfig(Config):
 
     validation_users: int | None = None
     """Validate on a random sample of this many validation users; none takes all."""
+
+    validation_excludes_history: bool = False
+    """Whether validation's lists leave out the user's own history. Take what the evaluation does."""
 
     validation_metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
     """Item-level metric that decides on the best weights and on early stopping."""

@@ -60,7 +60,7 @@ class Decoder:
         users = len(counts)
         context = self.instruction.expand(users, -1)
         whole = torch.full((users,), len(self.instruction), device=device)
-        inputs = model.inputs(context, whole, codes)  # (users, total, width)
+        inputs = model.inputs(context, whole, codes, items)  # (users, total, width)
         lengths = whole + counts * positions
         total = torch.arange(inputs.shape[1], device=device)
         cache = DynamicCache(config=cast("Any", model.base.config))
@@ -68,6 +68,13 @@ class Decoder:
         hidden = self._run(inputs, total.expand(users, -1), cache)
         last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
         return Prefix(cache, lengths, total < lengths[:, None]), last
+
+    def item_log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Log-probabilities of all items by their own rows, (users, width) -> (users, items); None without rows."""
+        if not self.model.settings.item_rows:
+            return None
+        with arithmetic(self.dtype, hidden.device):
+            return self.model.item_logits(hidden).log_softmax(-1)
 
     def step(self, prefix: Prefix, codes: torch.Tensor, position: int, ancestors: torch.Tensor) -> torch.Tensor:
         """Append one code per beam and return the outputs after them.

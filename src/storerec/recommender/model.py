@@ -65,6 +65,10 @@ class Recommender(TrainableModule):
             self.output_scale = nn.Parameter(scale)
         else:
             self.own_outputs = nn.Parameter(rows * scale)
+        if config.item_rows:
+            items = len(self.tree.item_codes)
+            self.item_inputs = nn.Parameter(torch.zeros(items, rows.shape[1], dtype=rows.dtype, device=rows.device))
+            self.item_outputs = nn.Parameter(torch.zeros_like(self.item_inputs))
         self.offsets = torch.as_tensor(self.starts[:-1], device=weight.device)  # (positions,)
         self.compute_dtype = weight.dtype
 
@@ -85,6 +89,8 @@ class Recommender(TrainableModule):
         tied = self.settings.tie_codes
         outputs = {"output_scale": self.output_scale} if tied else {"own_outputs": self.own_outputs}
         own: dict[str, nn.Parameter] = {"code_inputs": self.code_inputs, **outputs}
+        if self.settings.item_rows:
+            own |= {"item_inputs": self.item_inputs, "item_outputs": self.item_outputs}
         if self.settings.tuning == "lora":
             layers = adapter_parameters(self.base, ADAPTER)
         else:
@@ -107,7 +113,9 @@ class Recommender(TrainableModule):
         super().train_only_own()
         self.use_adapters(train=True)
 
-    def inputs(self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    def inputs(
+        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, items: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Input vectors of contexts directly followed by codes.
 
         Parameters
@@ -115,13 +123,18 @@ class Recommender(TrainableModule):
         context: (rows, longest) right-padded text token ids.
         lengths: (rows,) context lengths.
         codes: (rows, codes) numbers of code tokens in the joint vocabulary (position offset added).
+        items: (rows, items) the items they are the codes of, in order, for the items' own rows; codes past the last
+            item's are of no whole item.
 
         Returns
         -------
         (rows, longest + codes, width); padding to the right.
         """
         words = self.backbone.embed(context)  # (rows, longest, width)
-        read = F.dropout(F.embedding(codes, self.code_inputs), self.settings.dropout, self.training)
+        read = F.embedding(codes, self.code_inputs)  # (rows, codes, width)
+        if self.settings.item_rows and items is not None and items.shape[1]:
+            read = read + self._own_inputs(items, read)
+        read = F.dropout(read, self.settings.dropout, self.training)
         both = torch.cat([words, read], dim=1)  # (rows, longest + codes, width)
         longest, total = context.shape[1], both.shape[1]
         if bool((lengths == longest).all()):
@@ -131,11 +144,25 @@ class Recommender(TrainableModule):
         source = torch.where(after < 0, places, (longest + after).clamp(max=total - 1))
         return both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # codes right after the context
 
-    def code_hidden(self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Outputs that predict each code: (rows, items, positions, width) for ``codes`` (rows, items, positions)."""
+    def _own_inputs(self, items: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """The items' own input rows, each at its item's last code: (rows, codes, width), zero elsewhere."""
+        positions = len(self.sizes)
+        places = torch.arange(items.shape[1], device=items.device) * positions + positions - 1
+        places = places[places < like.shape[1]]
+        own = torch.zeros_like(like)
+        own[:, places] = F.embedding(items[:, : len(places)], self.item_inputs).to(like.dtype)
+        return own
+
+    def code_hidden(
+        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, own: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Outputs that predict each code: (rows, items, positions, width) for ``codes`` (rows, items, positions).
+
+        ``own`` (rows, items) are the items whose codes these are, for their own rows.
+        """
         rows, items, positions = codes.shape
         flat = (codes + self.offsets).flatten(1)  # (rows, items x positions)
-        inputs = self.inputs(context, lengths, flat[:, :-1])
+        inputs = self.inputs(context, lengths, flat[:, :-1], own)
         places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
         hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
         before = (lengths - 1)[:, None] + torch.arange(items * positions, device=inputs.device)
@@ -171,9 +198,21 @@ class Recommender(TrainableModule):
         """
         codes = self.tree.item_codes[batch["items"]]  # (rows, items, positions)
         told = batch["targets"]
-        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes)  # (rows, items, positions, width)
+        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes, batch["items"])
         hidden = F.dropout(hidden[told], self.settings.dropout, self.training)  # (targets, positions, width)
-        return {"loss": code_loss(self, self.tree, hidden, batch["items"][told], self.settings.normaliser)}
+        rows = batch["items"][told]
+        loss = code_loss(self, self.tree, hidden, rows, self.settings.normaliser)
+        if self.settings.item_rows:  # the item as one more prediction beside its codes
+            loss = loss + F.cross_entropy(self.item_logits(hidden[:, 0]), rows) / len(self.sizes)
+        return {"loss": loss}
+
+    def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""
+        codes = self.tree.item_codes + self.offsets  # (items, positions)
+        with arithmetic(self.compute_dtype, hidden.device):
+            rows = F.embedding(codes, self.code_outputs).sum(1) + self.item_outputs  # (items, width)
+            logits = F.linear(hidden, rows.to(hidden.dtype))
+        return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _initial_rows(

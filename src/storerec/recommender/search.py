@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,15 @@ class StepDecoder(Protocol):
         self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str
     ) -> torch.Tensor:
         """(..., codes) log-probabilities of a position's codes."""
+        ...
+
+
+@runtime_checkable
+class ItemScorer(Protocol):
+    """What a decoder may have beside: scores of whole items from the end of a history."""
+
+    def item_log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """(users, items) from the (users, width) outputs of ``prefill``; None when the model has no rows of items."""
         ...
 
 
@@ -147,15 +156,19 @@ class BeamSearch:
         for chosen in shown:
             part = histories.select(chosen)
             filter_ = Filter.build(len(self.table.codes), part, own=own, banned=banned)
-            nodes, totals = self._search(part, k, filter_)
-            items[chosen], scores[chosen] = self._items(nodes, totals, k, filter_)
+            nodes, totals, whole = self._search(part, k, filter_)
+            items[chosen], scores[chosen] = self._items(nodes, totals, whole, k, filter_)
         return items, scores
 
-    def _search(self, histories: Histories, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
-        """Leaves (users, beams), -1 for none, and their log-probabilities, best first."""
+    def _search(
+        self, histories: Histories, k: int, filter_: Filter
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Leaves (users, beams), -1 for none, their log-probabilities, best first, and those of whole items if any."""
         tree, beam = self.decoder.tree, max(self.config.beam, k)
         gate = None if filter_.empty else _Gate(filter_, tree)
         prefix, hidden = self.decoder.prefill(histories)
+        scorer = self.decoder if isinstance(self.decoder, ItemScorer) else None
+        whole = scorer.item_log_probabilities(hidden) if scorer else None  # (users, items)
         hidden = hidden[:, None]  # (users, 1, width): one beam, the root
         users, device = len(hidden), hidden.device
         nodes = torch.zeros((users, 1), dtype=torch.int64, device=device)
@@ -179,10 +192,15 @@ class BeamSearch:
                 path = ancestors.gather(1, parents[..., None].expand(-1, -1, ancestors.shape[-1]))
                 ancestors = torch.cat([path, own], dim=-1)  # (users, beams, nodes appended so far)
                 hidden = self.decoder.step(prefix, codes, position, ancestors)  # (users, beams, width)
-        return nodes.cpu().numpy(), totals.cpu().numpy()
+        return nodes.cpu().numpy(), totals.cpu().numpy(), None if whole is None else whole.cpu().numpy()
 
-    def _items(self, leaves: np.ndarray, totals: np.ndarray, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
-        """Items of the leaves' buckets, scored by log-probability plus log share: (users, k) each."""
+    def _items(
+        self, leaves: np.ndarray, totals: np.ndarray, whole: np.ndarray | None, k: int, filter_: Filter
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Items of the leaves' buckets, scored by log-probability plus log share: (users, k) each.
+
+        With ``whole`` (users, items) the score is the weighted mean of that and the item's own log-probability.
+        """
         table, users = self.table, len(leaves)
         user, beam = np.nonzero((leaves >= 0) & np.isfinite(totals))
         leaf = leaves[user, beam]
@@ -191,6 +209,8 @@ class BeamSearch:
         within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - sizes, sizes)
         row = table.bucket_items[np.repeat(table.bucket_starts[leaf], sizes) + within]
         who, score = np.repeat(user, sizes), np.repeat(totals[user, beam], sizes) + table.shares[row]
+        if whole is not None:
+            score = (1 - self.config.item_weight) * score + self.config.item_weight * whole[who, row]
         left = filter_.allowed[row]
         if len(filter_.users):
             n = np.int64(len(table.codes))

@@ -83,6 +83,7 @@ def train_recommender(
         sample_cases(split.validation, config.validation_users, options.seed),
         search or SearchConfig(),
         config.normaliser,
+        exclude_history=config.validation_excludes_history,
         afterwards=lambda: model.use_adapters(train=True),
     )
     instruction = backbone.encode([config.prompts.sequence], max_tokens=10_000, begin=True).flat
@@ -147,6 +148,7 @@ def validator(
     search: SearchConfig,
     normaliser: str,
     *,
+    exclude_history: bool = False,
     afterwards: Callable[[], None] | None = None,
 ) -> Validate | None:
     """A function that gives item-level Recall@10 and NDCG@10 on ``cases`` over the whole catalogue; None without any.
@@ -154,13 +156,14 @@ def validator(
     Parameters
     ----------
     decoder: makes the step decoder of the model as it then is.
+    exclude_history: leave items of the user's own history out of the lists.
     afterwards: called after each search, to make the model ready for training again.
     """
     if len(cases) == 0:
         return None
 
     def validate() -> Mapping[str, float]:
-        items, _ = BeamSearch(decoder(), table, search, normaliser)(cases.histories, 10)
+        items, _ = BeamSearch(decoder(), table, search, normaliser)(cases.histories, 10, own=exclude_history)
         if afterwards is not None:
             afterwards()
         hit = items == cases.targets[:, None]  # (users, 10): at most one true per row

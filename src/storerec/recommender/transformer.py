@@ -84,6 +84,9 @@ class TransformerConfig(Config):
     validation_users: int | None = None
     """Validate on a random sample of this many validation users; none takes all."""
 
+    validation_excludes_history: bool = False
+    """Whether validation's lists leave out the user's own history. Take what the evaluation does."""
+
     validation_metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
     """Item-level metric that decides on the best weights and on early stopping."""
 

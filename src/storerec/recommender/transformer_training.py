@@ -115,6 +115,7 @@ def train_transformer(
         sample_cases(split.validation, config.validation_users, options.seed),
         search or SearchConfig(),
         config.normaliser,
+        exclude_history=config.validation_excludes_history,
     )
     phase = Phase(
         "training the Transformer", folder / "training", config.training, config.batch_size, config.validation_metric
