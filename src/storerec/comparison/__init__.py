@@ -1,0 +1,27 @@
+"""Every system of the paper on the same users: a grid of stages, then one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storerec.comparison.compare import Grid, compare
+from storerec.comparison.config import PRESETS, ComparisonConfig, TuningConfig
+from storerec.comparison.datasets import ComparisonData, load_data
+from storerec.systems.recipe import Recipe
+from storerec.systems.registry import GROUPS, RECIPES, chosen
+
+__all__ = [
+    "PRESETS",
+    "ComparisonConfig",
+    "ComparisonData",
+    "Grid",
+    "TuningConfig",
+    "compare",
+    "load_data",
+    "resolve",
+]
+
+
+def resolve(names: Sequence[str]) -> tuple[Recipe, ...]:
+    """Recipes of systems and groups by name; ConfigError for an unknown one."""
+    return tuple(RECIPES[name] for name in chosen(names, GROUPS, tuple(RECIPES)))

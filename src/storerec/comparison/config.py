@@ -1,0 +1,118 @@
+"""Settings of a comparison: the same for every system, but for what a system is by its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from storerec.codes.rqvae_config import RqVaeConfig
+from storerec.config import Config
+from storerec.errors import ConfigError
+from storerec.llm.embeddings import EmbeddingConfig
+from storerec.pipeline.config import StoreConfig
+from storerec.recommender.transformer import TransformerConfig
+from storerec.systems.sasrec_model import SasRecConfig
+
+
+class TuningConfig(Config):
+    """The budget of tuning, the same for every trained system."""
+
+    rates: tuple[float, ...] = Field((1.0,), min_length=1)
+    """Factors on the configured learning rates. Each trained system of the tables is trained with each of them on the
+    first seed, and the best on validation serves for all seeds; ablations take STORE's. One factor means no tuning."""
+
+
+class ComparisonConfig(Config):
+    """Everything that decides what a comparison computes, beside systems and seeds."""
+
+    store: StoreConfig = StoreConfig()
+    """Language model, split, dense tokenizer, clusterer, collision policy, recommender, search, evaluation. Systems
+    with a language model all use its recommender's settings."""
+
+    rqvae: RqVaeConfig = RqVaeConfig()
+    """Codes of TIGER, LC-Rec and STORE without its tokenizer."""
+
+    encoder: EmbeddingConfig = EmbeddingConfig(source="encoder", name="all-minilm-l6-v2")
+    """TIGER's item embedding (paper: a sentence encoder)."""
+
+    larger: EmbeddingConfig | None = None
+    """LC-Rec's item embedding (paper: a larger language model); none takes the comparison's own language model."""
+
+    sasrec: SasRecConfig = SasRecConfig()
+    """SASRec."""
+
+    transformer: TransformerConfig = TransformerConfig()
+    """TIGER's small Transformer."""
+
+    tuning: TuningConfig = TuningConfig()
+    """Trials per system."""
+
+    split_seed: int = 0
+    """Seed of the split. It does not change with the seeds of training, so that users can be paired."""
+
+    @property
+    def language_model(self) -> EmbeddingConfig:
+        """The mean-pooled embedding of the comparison's own language model."""
+        backbone = self.store.backbone
+        return EmbeddingConfig(source="language_model", name=backbone.name, revision=backbone.revision)
+
+    @classmethod
+    def preset(cls, name: str) -> ComparisonConfig:
+        """Settings for a dataset by name; raises :class:`ConfigError` for one without."""
+        if name not in _PRESETS:
+            raise ConfigError(f"no comparison preset '{name}'; there are: {', '.join(PRESETS)}")
+        return cls.parse(_PRESETS[name], source=f"comparison preset {name}")
+
+    @classmethod
+    def assembled(
+        cls,
+        preset: str,
+        file: Path | None = None,
+        *,
+        rates: tuple[float, ...] | None = None,
+        exclude_history: bool | None = None,
+    ) -> ComparisonConfig:
+        """A preset, a JSON file's fields over it, and single choices over both.
+
+        Raises
+        ------
+        ConfigError: no such preset, or a field that is unknown or has a bad value (the message names it).
+        """
+        values = cls.preset(preset).model_dump()
+        if file is not None:
+            values = merged(values, cls.read(file).model_dump(exclude_unset=True))
+        if rates is not None:
+            values["tuning"]["rates"] = rates
+        if exclude_history is not None:
+            values["store"]["evaluation"]["exclude_history"] = exclude_history
+        return cls.parse(values, source=str(file or f"comparison preset {preset}"))
+
+
+def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``own`` over ``base``, field by field within nested settings."""
+    out = dict(base)
+    for name, value in own.items():
+        inner = base.get(name)
+        out[name] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _store(name: str, **changes: Any) -> dict[str, Any]:
+    return StoreConfig.preset(name).model_dump() | changes
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    # A film is rated once: its rater's list without it is the question. Two cores serve.
+    "movielens-100k": {
+        "store": _store("cpu", evaluation={"exclude_history": True}),
+        "sasrec": {"validation_excludes_history": True},
+    },
+    "mind": {"store": _store("paper-mind")},
+    "yelp": {"store": _store("paper-yelp")},
+    "amazon": {"store": _store("cpu", evaluation={"exclude_history": True})},
+    "cpu": {"store": _store("cpu")},
+}
+
+PRESETS = tuple(_PRESETS)

@@ -1,0 +1,216 @@
+"""Training and taking up the sequence model of each kind of system."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import load_file
+
+from storerec.codes import CodeTree
+from storerec.comparison.bench import Bench
+from storerec.llm.precision import pick_device, pick_dtype
+from storerec.llm.training import TrainingConfig
+from storerec.recommender import Recommender, RecommenderConfig, SearchConfig, train_recommender
+from storerec.recommender.transformer import TransformerConfig, TransformerRecommender
+from storerec.recommender.transformer_decoder import TransformerDecoder
+from storerec.recommender.transformer_training import train_transformer
+from storerec.storage import save_tensors
+from storerec.systems.base import System
+from storerec.systems.generative import GenerativeSystem
+from storerec.systems.markov import Markov
+from storerec.systems.popularity import Popularity
+from storerec.systems.recipe import Recipe
+from storerec.systems.sasrec import SasRec, train_sasrec
+from storerec.systems.sasrec_model import SasRecConfig, SasRecModel
+from storerec.systems.store import StoreSystem
+
+WEIGHTS = "model.safetensors"
+
+
+class Kind(Protocol):
+    """What the grid needs of a kind of sequence model."""
+
+    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+        """All that decides the trained weights, beside data and seed."""
+        ...
+
+    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+        """Train, write :data:`WEIGHTS` and return the logs by phase."""
+        ...
+
+    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+        """The trained system."""
+        ...
+
+
+def scaled(training: TrainingConfig, rate: float) -> TrainingConfig:
+    """The same training at ``rate`` times its learning rate."""
+    return training.model_copy(update={"learning_rate": training.learning_rate * rate})
+
+
+class LanguageModel:
+    """The language model over codes, or over unique ids."""
+
+    def config(self, bench: Bench, recipe: Recipe, rate: float) -> RecommenderConfig:
+        """The comparison's settings, this system's fields, this trial's learning rate."""
+        own = recipe.recommender_config(bench.config.store.recommender)
+        changes = {"joint": scaled(own.joint, rate), "alone": scaled(own.alone, rate)}
+        if not own.alignment:  # the first phase falls away: as many passes over the histories without it
+            changes["alone"] = changes["alone"].model_copy(update={"epochs": own.joint.epochs + own.alone.epochs})
+        excludes = bench.config.store.evaluation.exclude_history
+        return own.model_copy(update=changes | {"validation_excludes_history": excludes})
+
+    def _search(self, bench: Bench, recipe: Recipe) -> SearchConfig:
+        # the search that decides on the best weights is the same for all; "soft" is a matter of the final lists only
+        return bench.config.store.search.model_copy(update={"constraint": "tree"})
+
+    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+        """Codes, settings, where weights start, and the search of validation."""
+        return {
+            "codes": bench.codes_folder(recipe).name,
+            "start": bench.tokenizer_folder().name if recipe.start == "tokenizer" else "fresh",
+            "backbone": bench.config.store.backbone.model_dump(mode="json"),
+            "recommender": self.config(bench, recipe, rate).model_dump(mode="json"),
+            "search": self._search(bench, recipe).model_dump(mode="json"),
+        }
+
+    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+        """Train the recommender."""
+        model, logs = train_recommender(
+            bench.catalogue,
+            bench.split,
+            bench.table(recipe),
+            bench.means(recipe),
+            self._backbone(bench, recipe),
+            self.config(bench, recipe, rate),
+            folder / "work",
+            bench.options,
+            bench.progress,
+            search=self._search(bench, recipe),
+        )
+        save_tensors(folder / WEIGHTS, model.state_dict())
+        return logs
+
+    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+        """Take up the weights."""
+        table = bench.table(recipe)
+        model = Recommender(
+            self._backbone(bench, recipe),
+            self.config(bench, recipe, rate),
+            CodeTree.from_table(table),
+            None,
+            seed=bench.options.seed,
+        )
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.requires_grad_(False).eval()
+        search = recipe.search_config(bench.config.store.search)
+        return StoreSystem(model, table, search, bench.options, progress=bench.progress, name=recipe.name)
+
+    def _backbone(self, bench: Bench, recipe: Recipe) -> Any:
+        return bench.tuned_backbone() if recipe.start == "tokenizer" else bench.fresh_backbone()
+
+
+class Transformer:
+    """TIGER's encoder-decoder."""
+
+    def config(self, bench: Bench, rate: float) -> TransformerConfig:
+        """The comparison's settings at this trial's learning rate."""
+        own = bench.config.transformer
+        excludes = bench.config.store.evaluation.exclude_history
+        return own.model_copy(update={"training": scaled(own.training, rate), "validation_excludes_history": excludes})
+
+    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+        """Codes and settings."""
+        settings = self.config(bench, rate).model_dump(mode="json")
+        search = bench.config.store.search.model_dump(mode="json")
+        return {"codes": bench.codes_folder(recipe).name, "transformer": settings, "search": search}
+
+    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+        """Train it."""
+        search, table = bench.config.store.search, bench.table(recipe)
+        model, log = train_transformer(
+            bench.split, table, self.config(bench, rate), folder / "work", bench.options, bench.progress, search=search
+        )
+        save_tensors(folder / WEIGHTS, model.state_dict())
+        return log if isinstance(log, Mapping) else {"alone": log}
+
+    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+        """Take up the weights."""
+        table, config, device = bench.table(recipe), self.config(bench, rate), pick_device(bench.options)
+        model = TransformerRecommender(CodeTree.from_table(table), config, device=device, seed=bench.options.seed)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.requires_grad_(False).eval()
+        decoder = TransformerDecoder(model, dtype=pick_dtype(bench.options.inference_dtype, device))
+        search = recipe.search_config(bench.config.store.search)
+        return GenerativeSystem(recipe.name, decoder, table, search, config.normaliser, progress=bench.progress)
+
+
+class SelfAttention:
+    """SASRec."""
+
+    def config(self, bench: Bench, rate: float) -> SasRecConfig:
+        """The comparison's settings at this trial's learning rate."""
+        own = bench.config.sasrec
+        excludes = bench.config.store.evaluation.exclude_history
+        return own.model_copy(update={"training": scaled(own.training, rate), "validation_excludes_history": excludes})
+
+    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+        """Its settings."""
+        return {"sasrec": self.config(bench, rate).model_dump(mode="json")}
+
+    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+        """Train it."""
+        n_items = len(bench.catalogue)
+        model, log = train_sasrec(
+            bench.split, n_items, self.config(bench, rate), folder / "work", bench.options, bench.progress
+        )
+        save_tensors(folder / WEIGHTS, model.state_dict())
+        return {"alone": log}
+
+    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+        """Take up the weights."""
+        model = SasRecModel(self.config(bench, rate), len(bench.catalogue), seed=bench.options.seed)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        return SasRec(model.to(pick_device(bench.options)).requires_grad_(False))
+
+
+KINDS: dict[str, Kind] = {"llm": LanguageModel(), "transformer": Transformer(), "sasrec": SelfAttention()}
+
+
+def train_stage(bench: Bench, recipe: Recipe, rate: float) -> Path:
+    """The folder of a system's trained weights, with its best validation in the stage's facts."""
+    kind = KINDS[recipe.model]
+    identity = bench.identity(**kind.identity(bench, recipe, rate))
+
+    def make(folder: Path) -> dict[str, Any]:
+        logs = kind.train(bench, recipe, rate, folder)
+        for checkpoint in (folder / "work").rglob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        for finished in (folder / "work").rglob("finished.safetensors"):
+            finished.unlink()
+        return {"rate": rate, "validation": best_validation(logs), "logs": json.loads(json.dumps(logs))}
+
+    return bench.ensure("model", identity, make)
+
+
+def best_validation(logs: Mapping[str, Any]) -> dict[str, float] | None:
+    """The validation of the kept weights: the last phase's best by NDCG@10; None where nothing was validated."""
+    entries = [entry for entry in list(logs.values())[-1] if "eval_ndcg@10" in entry] if logs else []
+    if not entries:
+        return None
+    best = max(entries, key=lambda entry: entry["eval_ndcg@10"])
+    return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
+
+
+def take_up(bench: Bench, recipe: Recipe, rate: float) -> System:
+    """A system ready to recommend, trained now or before."""
+    n_items = len(bench.catalogue)
+    if recipe.model == "popularity":
+        return Popularity.fit(bench.split.train, n_items)
+    if recipe.model == "markov":
+        return Markov.fit(bench.split.train, n_items)
+    return KINDS[recipe.model].system(bench, recipe, rate, train_stage(bench, recipe, rate))

@@ -1,0 +1,140 @@
+"""What the processes of one comparison share: a folder with data, settings, tasks and results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from storerec.comparison.config import ComparisonConfig
+from storerec.config import Config, RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.data.histories import Histories
+from storerec.errors import ConfigError, DataError
+from storerec.pipeline.folder import fingerprint
+from storerec.storage import write_json
+from storerec.systems.recipe import Recipe
+
+
+class CellTask(Config):
+    """One thing a process computes: a trial (training and its validation) or a system's lists for the test users."""
+
+    recipe: Recipe
+    """The system."""
+
+    seed: int
+    """Seed of everything drawn: initial weights, order of samples, k-means."""
+
+    rate: float = 1.0
+    """Factor on the learning rate."""
+
+    what: Literal["trial", "lists"] = "lists"
+    """trial: train and validate. lists: rank for the test users too."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a comparison."""
+        return f"{self.recipe.name}-seed{self.seed}-rate{self.rate:g}-{self.what}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A comparison's folder.
+
+    Attributes
+    ----------
+    folder: holds ``data``, ``config.json``, ``stages``, ``cells`` and ``logs``.
+    config: settings.
+    device, dtype: where to compute.
+    data: fingerprint of items and histories.
+    threads: CPU threads of each process; None leaves it to the libraries.
+    """
+
+    folder: Path
+    config: ComparisonConfig
+    device: str
+    dtype: str
+    data: str
+    threads: int | None = None
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        catalogue: Catalogue,
+        histories: Histories,
+        config: ComparisonConfig,
+        options: RunOptions,
+        threads: int | None,
+    ) -> Self:
+        """Make the folder, or take up the one that stands; settings may change between calls, data may not.
+
+        Raises
+        ------
+        ConfigError: the folder is of other data, or holds files that are none of ours.
+        """
+        folder, data = Path(folder), fingerprint(catalogue, histories)
+        record = folder / "config.json"
+        if record.is_file():
+            there = json.loads(record.read_text(encoding="utf-8")).get("data")
+            if there != data:
+                raise ConfigError(f"{folder} holds a comparison on other data; give another folder or delete it")
+        elif folder.exists() and (folder.is_file() or any(p for p in folder.iterdir() if p.name != "data")):
+            raise ConfigError(f"{folder} exists and is no comparison's folder; give another folder")
+        catalogue.write_parquet(folder / "data" / "items.parquet")
+        histories.write_parquet(folder / "data" / "histories.parquet")
+        values = {"config": config.model_dump(mode="json"), "data": data, "threads": threads}
+        write_json(record, values | {"device": options.device, "dtype": options.dtype})
+        (folder / "tasks").mkdir(exist_ok=True)
+        (folder / "logs").mkdir(exist_ok=True)
+        return cls(folder, config, options.device, options.dtype, data, threads)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open what :meth:`create` made."""
+        record = folder / "config.json"
+        if not record.is_file():
+            raise DataError(f"{folder} holds no comparison; make one with `storerec compare`")
+        there: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        config = ComparisonConfig.parse(there["config"], source=str(record))
+        return cls(folder, config, there["device"], there["dtype"], there["data"], there["threads"])
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Items."""
+        return Catalogue.read_parquet(self.folder / "data" / "items.parquet")
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Histories."""
+        return Histories.read_parquet(self.folder / "data" / "histories.parquet")
+
+    def options(self, seed: int) -> RunOptions:
+        """Run options of a cell."""
+        values = {"seed": seed, "device": self.device, "dtype": self.dtype, "progress": False}
+        return RunOptions.parse(values, source=str(self.folder / "config.json"))
+
+    def write_task(self, task: CellTask) -> None:
+        """Leave a task for a process."""
+        write_json(self.folder / "tasks" / f"{task.name}.json", task.model_dump(mode="json"))
+
+    def task(self, name: str) -> CellTask:
+        """Read it there."""
+        place = self.folder / "tasks" / f"{name}.json"
+        return CellTask.parse(json.loads(place.read_text(encoding="utf-8")), source=str(place))
+
+    def digest(self, task: CellTask) -> str:
+        """Hash of all that decides a task's result."""
+        values = [self.config.model_dump(mode="json"), self.data, self.device, self.dtype, task.model_dump(mode="json")]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def result(self, task: CellTask) -> Path:
+        """Where a task's facts, or its error, are written."""
+        return self.folder / "cells" / f"{task.name}.json"
+
+    def log(self, task: CellTask) -> Path:
+        """Where a process's output goes."""
+        return self.folder / "logs" / f"{task.name}.log"

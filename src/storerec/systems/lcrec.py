@@ -1,0 +1,16 @@
+"""LC-Rec: RQ-VAE codes of a language model's embedding, aligned with language (arXiv 2311.09049)."""
+
+from __future__ import annotations
+
+from storerec.systems.recipe import Recipe
+
+LC_REC = Recipe(
+    name="lc-rec",
+    paper="Zheng et al. 2024, arXiv 2311.09049",
+    about="larger language model's embedding, RQ-VAE codes mapped uniformly, alignment with text, soft constraint",
+    embedding="larger_language_model",
+    coder="rqvae_uniform",
+    recommender={"code_init": "random", "alignment": True, "normaliser": "position"},
+    search={"constraint": "soft"},
+)
+"""Of LC-Rec's alignment tasks the one from text to codes is kept, the same that STORE has."""
