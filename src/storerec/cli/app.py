@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from storerec._version import __version__
-from storerec.cli import cluster, demo, evaluate, fit, inspect, recommend, tokenize, train
+from storerec.cli import cluster, compare, demo, evaluate, fit, fit_scorer, inspect, recommend, score, tokenize, train
 
 app = typer.Typer(
     name="storerec",
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # what is no StorerecError is our bug: show its plain traceback
 )
-for _verb in (fit, tokenize, cluster, train, evaluate, recommend, inspect, demo):
+for _verb in (fit, tokenize, cluster, train, evaluate, recommend, fit_scorer, score, inspect, compare, demo):
     _verb.add_to(app)
 
 

@@ -22,7 +22,7 @@ class Prompts(Config):
     alignment_after: str = Field(default="\nIts codes:", min_length=1)
     """Between an item's text and its codes."""
 
-    score_question: str = Field(default="\nDid the user choose the last one, yes or no?", min_length=1)
+    score_question: str = Field(default="\nYes or no?", min_length=1)
     """After the codes of a history and of one candidate, which follow ``sequence`` directly; the answer comes next."""
 
     score_yes: str = Field(default=" yes", min_length=1)
@@ -34,4 +34,4 @@ class Prompts(Config):
     @classmethod
     def short(cls) -> Prompts:
         """The shortest wording that still tells the tasks apart, for machines where each token counts."""
-        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:", score_question="?")
+        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:")

@@ -1,12 +1,19 @@
-"""What STORE answers: recommended items, and what the codes say about an item."""
+"""What STORE answers: recommended items, scores, and what the codes say about an item."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storerec.codes import CodeReport, CodeTable, CodeTree
 from storerec.data.catalogue import Catalogue
+from storerec.data.histories import Histories
+from storerec.data.judgements import Candidates
 from storerec.errors import DataError
+from storerec.systems.scorer import Scorer
 
 _NAMED = 3
 
@@ -26,6 +33,39 @@ class Recommendation:
     title: str
     score: float
     codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One scored candidate.
+
+    Attributes
+    ----------
+    item_id, title: the item.
+    score: higher is better; what it means, ``STORE.scored_by`` says.
+    """
+
+    item_id: str
+    title: str
+    score: float
+
+
+def scored(
+    catalogue: Catalogue, scorer: Scorer, history: NDArray[np.integer], candidates: Sequence[str]
+) -> list[Score]:
+    """Candidates of one user by a scorer, best first, ties in the order given; DataError for none or unknown ones.
+
+    ``history`` are catalogue rows, ``candidates`` item ids.
+    """
+    wanted = catalogue.rows(list(candidates)) if len(candidates) else np.empty(0, np.int64)
+    if not len(wanted):
+        raise DataError("candidates: give at least one item id")
+    if (wanted < 0).any():
+        raise DataError(f"candidates: no item '{list(candidates)[int(np.argmin(wanted))]}' in the catalogue")
+    one = Histories.from_arrays(["user"], np.array([0, len(history)]), history)
+    scores = scorer.score(Candidates(one, np.array([0, len(wanted)]), wanted.astype(np.int32)))
+    best = np.argsort(-scores, kind="stable")
+    return [Score(catalogue.ids[int(wanted[i])], catalogue.titles[int(wanted[i])], float(scores[i])) for i in best]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError
 from storerec.llm.backbone import Backbone, BackboneConfig
+from storerec.llm.trainable import TrainableModule
 from storerec.pipeline.answers import Inspection
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.store import STORE
 from storerec.recommender import Recommender
+from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.tokenizer import DenseTokenizer
 from storerec.tokenizer.samples import Attributes
 
@@ -28,6 +30,7 @@ def save_bundle(folder: Path, store: STORE) -> None:
     """Write ``store`` as a bundle; an older one in ``folder`` is replaced in one step."""
     backbone = store.tokenizer.backbone
     model_config = backbone.model.config
+    scorer = store.scorer
     write_bundle(
         folder,
         tensors={
@@ -36,7 +39,8 @@ def save_bundle(folder: Path, store: STORE) -> None:
             "clusterer": store.clusterer.arrays(),
             "table": store.table.arrays(),
             "tree": store.recommender.tree.source.arrays(),
-        },
+        }
+        | ({"scorer": _arrays(scorer.state_dict())} if scorer else {}),
         documents={
             "config": store.config.model_dump(mode="json"),
             "backbone": {
@@ -51,7 +55,8 @@ def save_bundle(folder: Path, store: STORE) -> None:
                 "columns": store.catalogue.frame.to_dict(as_series=False),
             },
             "run": {"seed": store.options.seed, "codes": store.code_report().to_json()},
-        },
+        }
+        | ({"scorer": scorer.settings.model_dump(mode="json")} if scorer else {}),
     )
 
 
@@ -78,7 +83,12 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     tokenizer = DenseTokenizer(model, parts.named(config.tokenizer), len(parts.tasks), seed=seed)
     tree = CodeTree.from_arrays(saved.tensors["tree"])
     recommender = Recommender(model, config.recommender, tree, None, seed=seed)
-    for part, name in ((tokenizer, "tokenizer"), (recommender, "recommender")):
+    trained: dict[str, TrainableModule] = {"tokenizer": tokenizer, "recommender": recommender}
+    scorer = None
+    if "scorer" in saved.tensors:
+        settings = ScorerConfig.parse(saved.documents.get("scorer"), source=str(folder / "scorer.json"))
+        trained["scorer"] = scorer = CodeScorer(recommender, settings, seed=seed)
+    for name, part in trained.items():
         try:
             part.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in saved.tensors[name].items()})
         except (KeyError, RuntimeError) as error:
@@ -91,6 +101,7 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
         CodeTable.from_arrays(saved.tensors["table"]),
         recommender,
         options.model_copy(update={"seed": seed}),
+        scorer=scorer,
     )
 
 

@@ -23,6 +23,7 @@ from storerec.errors import ConfigError, DataError, TrainingError
 from storerec.llm.backbone import Backbone
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
+from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.storage import write_json
 from storerec.tokenizer import DenseTokenizer
 from storerec.tokenizer.samples import Attributes
@@ -140,8 +141,24 @@ class RunFolder:
         model.load_state_dict(self.tensors("recommender"))
         return model.requires_grad_(False).eval()
 
+    @cached_property
+    def scorer(self) -> CodeScorer | None:
+        """The trained scorer, on the recommender's weights; None where none was trained."""
+        record = self.scorer_record()
+        if record is None:
+            return None
+        settings = ScorerConfig.parse(record.get("config"), source=str(self.path / "scorer.json"))
+        model = CodeScorer(self.recommender, settings, seed=self.options.seed)
+        model.load_state_dict(self.tensors("scorer"))
+        return model.requires_grad_(False).eval()
+
+    def scorer_record(self) -> dict[str, Any] | None:
+        """What is written of a trained scorer: its configuration, its data's fingerprint and its measures."""
+        record = self.path / "scorer.json"
+        return _read_record(record) if record.is_file() and self.has("scorer") else None
+
     def file(self, name: str) -> Path:
-        """Where a stage's result stands; ``name`` is tokenizer, dense_tokens, clusterer, table or recommender."""
+        """Where a stage's result stands: tokenizer, dense_tokens, clusterer, table, recommender or scorer."""
         return self.path / "stages" / f"{name}.safetensors"
 
     def has(self, *names: str) -> bool:

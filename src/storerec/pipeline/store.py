@@ -20,13 +20,16 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
-from storerec.pipeline.answers import Explanation, Inspection, Recommendation
+from storerec.pipeline.answers import Explanation, Inspection, Recommendation, Score, scored
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
+from storerec.recommender.scoring import CodeScorer
 from storerec.systems.base import Exclusions, RankedLists, System
+from storerec.systems.code_scorer import CodeScorerSystem, LikelihoodScorer
 from storerec.systems.markov import Markov
 from storerec.systems.popularity import Popularity
+from storerec.systems.scorer import Scorer
 from storerec.systems.store import StoreSystem
 from storerec.tokenizer import DenseTokenizer
 
@@ -43,6 +46,7 @@ class STORE:
     ----------
     catalogue: the items it knows.
     config: what it was trained as.
+    scorer: the yes/no scorer, if one was trained.
     """
 
     def __init__(
@@ -55,12 +59,15 @@ class STORE:
         recommender: Recommender,
         options: RunOptions,
         split: Split | None = None,
+        *,
+        scorer: CodeScorer | None = None,
     ) -> None:
         self.catalogue, self.config, self.options = catalogue, config, options
         self.clusterer, self.table = clusterer, table
         # no dropout and no gradients from here on, whether trained just now or read from files
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         self.recommender = recommender.requires_grad_(False).eval()
+        self.scorer = None if scorer is None else scorer.requires_grad_(False).eval()
         self._split = split
         self.system = StoreSystem(recommender, table, config.search, options)
 
@@ -114,6 +121,7 @@ class STORE:
             run.recommender,
             run.options,
             run.split,
+            scorer=run.scorer,
         )
 
     @classmethod
@@ -176,6 +184,34 @@ class STORE:
     def recommend_batch(self, histories: Histories, k: int = 10, *, exclude: Exclusions | None = None) -> RankedLists:
         """The ``k`` most probable next items of many users at once, as catalogue rows."""
         return self.system.recommend(histories, k, exclude=exclude or Exclusions())
+
+    @property
+    def scored_by(self) -> str:
+        """What :meth:`score` gives: ``probability of yes`` of a trained scorer, or ``log-probability`` of the codes."""
+        return "log-probability" if self.scorer is None else "probability of yes"
+
+    def score(self, history: Sequence[str], candidates: Sequence[str]) -> list[Score]:
+        """Score ``candidates`` for a user with ``history``, best first; ties in the order given.
+
+        With a trained scorer (``storerec fit-scorer``) by its probability of yes, else by the exact log-probability
+        that the recommender gives the item as the next one; :attr:`scored_by` says which.
+
+        Parameters
+        ----------
+        history: item ids, oldest first; as in :meth:`recommend`.
+        candidates: item ids.
+
+        Raises
+        ------
+        DataError: there is no candidate, one is unknown, or none of a non-empty history's ids is known.
+        """
+        scorer: Scorer
+        if self.scorer is not None:
+            scorer = CodeScorerSystem(self.scorer, self.options)
+        else:
+            normaliser = self.config.search.normaliser
+            scorer = LikelihoodScorer(self.recommender, self.table, self.options, normaliser=normaliser)
+        return scored(self.catalogue, scorer, self._known(list(history)), candidates)
 
     def tokenize(self, items: Catalogue) -> pl.DataFrame:
         """Semantic IDs of ``items``, known or new: a frame of ``item_id`` and ``codes`` (list of integers).
