@@ -234,3 +234,8 @@ def test_wrong_ids_are_an_error_before_any_report(comparison, tmp_path):
     with pytest.raises(DataError, match="2 user ids"):
         write_report(comparison, tmp_path, user_ids=["a", "b"], item_ids=IDS)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_machine_may_be_told_in_parts():
+    found = compare(settings={"machine": {"cpu": "x", "cores": 2}})
+    assert ranking_document(found).statements[-1] == "Machine: cpu x, cores 2"

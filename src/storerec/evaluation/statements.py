@@ -68,5 +68,10 @@ def _common(comparison: Compared, systems: Mapping[str, Measured], over: str) ->
     elif comparison.reference is None:
         out.append("The reference gave no result, so nothing was tested.")
     labels = {"command": "Command", "machine": "Machine"}
-    out += [f"{label}: {comparison.settings[key]}" for key, label in labels.items() if comparison.settings.get(key)]
-    return tuple(out)
+    given = {label: comparison.settings.get(key) for key, label in labels.items()}
+    return (*out, *(f"{label}: {_in_words(value)}" for label, value in given.items() if value))
+
+
+def _in_words(value: object) -> str:
+    """A setting in one line; of several values each with its name."""
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
