@@ -257,7 +257,7 @@ def fit(folder, *, epochs=8, **changes):
     )
 
 
-@pytest.mark.parametrize("changes", [{}, {"encoder": "bidirectional", "draw": "all", "epochs": 4}])
+@pytest.mark.parametrize("changes", [{}, {"encoder": "bidirectional", "draw": "all", "epochs": 6}])
 def test_it_learns_a_world_where_the_last_item_tells_the_next(tmp_path, changes):
     model, logs = fit(tmp_path, **changes)
     losses = [entry["loss"] for entry in logs["training"] if "loss" in entry]
