@@ -156,6 +156,8 @@ def report(arguments: argparse.Namespace, tried: list[dict], best: dict, systems
         for part, cases in (("validation", split.validation), ("test", split.test))
         for system in systems
     ]
+    seen = {(axis, value) for one in tried for axis, value in one["settings"].items()}
+    missing = ", ".join(f"{axis} {value}" for axis, values in AXES for value in values if (axis, value) not in seen)
     chosen = ", ".join(f"{axis} {best['settings'][axis]}" for axis in axes)
     return "\n".join(
         [
@@ -167,7 +169,7 @@ def report(arguments: argparse.Namespace, tried: list[dict], best: dict, systems
             "far.",
             "",
             table(head, rows),
-            f"Chosen: {chosen}.",
+            f"Chosen: {chosen}. Not tried, for want of time: {missing or 'nothing of the axes'}.",
             "",
             table(["system", "cases", "R@10", "N@10", "R@10 excl.", "N@10 excl."], measured_systems),
             f"Command: `python {shlex.join(sys.argv)}`, seed {arguments.seed}, "
