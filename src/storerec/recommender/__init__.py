@@ -5,7 +5,8 @@ from storerec.recommender.decoder import Decoder
 from storerec.recommender.model import ADAPTER, Recommender
 from storerec.recommender.search import BeamSearch
 from storerec.recommender.training import train_recommender
-from storerec.recommender.transformer import TransformerConfig, TransformerRecommender
+from storerec.recommender.transformer import TransformerRecommender
+from storerec.recommender.transformer_config import TransformerConfig
 from storerec.recommender.transformer_decoder import TransformerDecoder
 from storerec.recommender.transformer_training import train_transformer
 

@@ -17,7 +17,8 @@ from storerec.llm.progress import Progress
 from storerec.recommender.config import SearchConfig
 from storerec.recommender.tasks import Windows
 from storerec.recommender.training import Phase, run_phase, sample_cases, validator
-from storerec.recommender.transformer import TransformerConfig, TransformerRecommender
+from storerec.recommender.transformer import TransformerRecommender
+from storerec.recommender.transformer_config import TransformerConfig
 from storerec.recommender.transformer_decoder import TransformerDecoder
 
 
