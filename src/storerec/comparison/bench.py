@@ -10,11 +10,12 @@ import numpy as np
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
+from storerec._version import __version__
 from storerec.codes import Clusterer, CodeTable
 from storerec.codes.rqvae import RqVae
 from storerec.comparison.config import ComparisonConfig
 from storerec.comparison.stages import Stages
-from storerec.config import RunOptions
+from storerec.config import Config, RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.data.splits import Split, split
@@ -25,6 +26,11 @@ from storerec.storage import save_arrays, save_tensors
 from storerec.systems.recipe import Recipe
 from storerec.tokenizer import DenseTokenizer, encode_items, train_tokenizer
 from storerec.tokenizer.samples import Attributes
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """A configuration as part of an identity: without defaults, so that a new field leaves old results where they are."""
+    return config.model_dump(mode="json", exclude_defaults=True)
 
 
 class Bench:
@@ -58,8 +64,8 @@ class Bench:
 
     def identity(self, **more: Any) -> dict[str, Any]:
         """Identity of a stage of this seed on this data; arithmetic that changes results is part of it."""
-        base = {"data": self.data, "seed": self.options.seed, "dtype": self.options.dtype}
-        split = {"split": self.config.store.split.model_dump(mode="json"), "split_seed": self.config.split_seed}
+        base = {"version": __version__, "data": self.data, "seed": self.options.seed, "dtype": self.options.dtype}
+        split = {"split": settings_of(self.config.store.split), "split_seed": self.config.split_seed}
         return base | split | more
 
     def ensure(self, kind: str, identity: dict[str, Any], make: Any) -> Path:
@@ -76,9 +82,7 @@ class Bench:
     def tokenizer_folder(self) -> Path:
         """Trained dense tokenizer and the dense tokens of all items."""
         settings = self.config.store.tokenizer
-        identity = self.identity(
-            backbone=self.config.store.backbone.model_dump(mode="json"), tokenizer=settings.model_dump(mode="json")
-        )
+        identity = self.identity(backbone=settings_of(self.config.store.backbone), tokenizer=settings_of(settings))
 
         def make(folder: Path) -> None:
             backbone = self.fresh_backbone()
@@ -110,7 +114,7 @@ class Bench:
             "larger_language_model": self.config.larger or own,
             "encoder": self.config.encoder,
         }[str(recipe.embedding)]
-        identity = {"data": self.data, "embedding": settings.model_dump(mode="json")}
+        identity = {"data": self.data, "embedding": settings_of(settings)}
 
         def make(folder: Path) -> None:
             vectors = embed_items(self.catalogue, settings, self.options, self.progress)
@@ -122,13 +126,13 @@ class Bench:
         """Code table of all items, and where code embeddings may start."""
         policy = recipe.policy or self.config.store.codes.policy
         table = self.config.store.codes.model_copy(update={"policy": policy})
-        parts: dict[str, Any] = {"coder": recipe.coder, "table": table.model_dump(mode="json")}
+        parts: dict[str, Any] = {"coder": recipe.coder, "table": settings_of(table)}
         source = None
         if recipe.coder != "unique":
             source = self.vectors_folder(recipe)
             parts["vectors"] = source.name
             settings = self.config.store.clusterer if recipe.coder == "kmeans" else self.config.rqvae
-            parts["settings"] = settings.model_dump(mode="json")
+            parts["settings"] = settings_of(settings)
 
         def make(folder: Path) -> dict[str, Any]:
             codes, sizes, distances, means = self._code(recipe, source, reassign=policy == "reassign")

@@ -62,7 +62,7 @@ def _lists(bench: Bench, recipe: Recipe, rate: float) -> Path:
     parts: dict[str, Any] = {"k": k, "exclude_history": exclude, "recipe": recipe.name}
     if recipe.trained:
         parts["model"] = train_stage(bench, recipe, rate).name
-        parts["search"] = recipe.search_config(bench.config.store.search).model_dump(mode="json")
+        parts["search"] = recipe.search_config(bench.config.store.search).model_dump(mode="json", exclude_defaults=True)
 
     def make(folder: Path) -> dict[str, Any]:
         system = take_up(bench, recipe, rate)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from storerec.codes.rqvae_config import RqVaeConfig
+from storerec.comparison.scoring_config import ScoringConfig
 from storerec.config import Config
 from storerec.errors import ConfigError
 from storerec.llm.embeddings import EmbeddingConfig
@@ -48,6 +49,9 @@ class ComparisonConfig(Config):
 
     tuning: TuningConfig = TuningConfig()
     """Trials per system."""
+
+    scoring: ScoringConfig = ScoringConfig()
+    """Scoring of judged candidates. Nothing of it decides on rankings."""
 
     split_seed: int = 0
     """Seed of the split. It does not change with the seeds of training, so that users can be paired."""
@@ -103,11 +107,22 @@ def _store(name: str, **changes: Any) -> dict[str, Any]:
     return StoreConfig.preset(name).model_dump() | changes
 
 
+_SMALL = {"learning_rate": 1e-3, "schedule": "constant_with_warmup", "warmup": 0.0, "average": 0.999}
+
 _PRESETS: dict[str, dict[str, Any]] = {
     # A film is rated once: its rater's list without it is the question. Two cores serve.
     "movielens-100k": {
         "store": _store("cpu", evaluation={"exclude_history": True}),
-        "sasrec": {"validation_excludes_history": True},
+        "transformer": {
+            "layers": 2,
+            "heads": 4,
+            "head_width": 32,
+            "feed_forward": 512,
+            "dropout": 0.2,
+            "batch_size": 16,
+            "training": _SMALL | {"epochs": 16, "patience": 4},
+        },
+        "sasrec": {"training": _SMALL | {"epochs": 80, "patience": 6, "average": 0.98}},
     },
     "mind": {"store": _store("paper-mind")},
     "yelp": {"store": _store("paper-yelp")},

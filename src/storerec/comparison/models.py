@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from safetensors.torch import load_file
 
 from storerec.codes import CodeTree
-from storerec.comparison.bench import Bench
+from storerec.comparison.bench import Bench, settings_of
 from storerec.llm.precision import pick_device, pick_dtype
 from storerec.llm.training import TrainingConfig
 from storerec.recommender import Recommender, RecommenderConfig, SearchConfig, train_recommender
@@ -65,17 +65,19 @@ class LanguageModel:
         return own.model_copy(update=changes | {"validation_excludes_history": excludes})
 
     def _search(self, bench: Bench, recipe: Recipe) -> SearchConfig:
-        # the search that decides on the best weights is the same for all; "soft" is a matter of the final lists only
-        return bench.config.store.search.model_copy(update={"constraint": "tree"})
+        # the search that decides on the best weights is the same for all: "soft" is a matter of the final lists only,
+        # and so are more than 20 beams
+        own = bench.config.store.search
+        return own.model_copy(update={"constraint": "tree", "beam": min(own.beam, 20)})
 
     def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
         """Codes, settings, where weights start, and the search of validation."""
         return {
             "codes": bench.codes_folder(recipe).name,
             "start": bench.tokenizer_folder().name if recipe.start == "tokenizer" else "fresh",
-            "backbone": bench.config.store.backbone.model_dump(mode="json"),
-            "recommender": self.config(bench, recipe, rate).model_dump(mode="json"),
-            "search": self._search(bench, recipe).model_dump(mode="json"),
+            "backbone": settings_of(bench.config.store.backbone),
+            "recommender": settings_of(self.config(bench, recipe, rate)),
+            "search": settings_of(self._search(bench, recipe)),
         }
 
     def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
@@ -125,8 +127,7 @@ class Transformer:
 
     def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
         """Codes and settings."""
-        settings = self.config(bench, rate).model_dump(mode="json")
-        search = bench.config.store.search.model_dump(mode="json")
+        settings, search = settings_of(self.config(bench, rate)), settings_of(bench.config.store.search)
         return {"codes": bench.codes_folder(recipe).name, "transformer": settings, "search": search}
 
     def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
@@ -160,7 +161,7 @@ class SelfAttention:
 
     def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
         """Its settings."""
-        return {"sasrec": self.config(bench, rate).model_dump(mode="json")}
+        return {"sasrec": settings_of(self.config(bench, rate))}
 
     def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
         """Train it."""

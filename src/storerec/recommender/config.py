@@ -71,6 +71,9 @@ class RecommenderConfig(Config):
     output rows, by which the end of a history scores every item directly. The search then ranks by both. An item
     without events keeps zeros and lives by its codes, as all items do without this."""
 
+    item_loss: float = Field(default=1.0, ge=0)
+    """Weight of the items' cross-entropy by their rows beside the sum of their codes' (with ``item_rows``)."""
+
     normaliser: Normaliser = "children"
     """Over what probabilities are normalised in training: the codes that continue an existing item, the position's
     codes, or text vocabulary and all codes together."""

@@ -203,7 +203,8 @@ class Recommender(TrainableModule):
         rows = batch["items"][told]
         loss = code_loss(self, self.tree, hidden, rows, self.settings.normaliser)
         if self.settings.item_rows:  # the item as one more prediction beside its codes
-            loss = loss + F.cross_entropy(self.item_logits(hidden[:, 0]), rows) / len(self.sizes)
+            whole = F.cross_entropy(self.item_logits(hidden[:, 0]), rows)
+            loss = loss + self.settings.item_loss * whole / len(self.sizes)
         return {"loss": loss}
 
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
