@@ -8,7 +8,7 @@ from storerec.comparison.compare import Grid, compare
 from storerec.comparison.config import PRESETS, ComparisonConfig, TuningConfig
 from storerec.comparison.datasets import ComparisonData, load_data
 from storerec.systems.recipe import Recipe
-from storerec.systems.registry import GROUPS, RECIPES, chosen
+from storerec.systems.registry import GROUPS, RECIPES, SCORERS, chosen
 
 __all__ = [
     "PRESETS",
@@ -23,5 +23,5 @@ __all__ = [
 
 
 def resolve(names: Sequence[str]) -> tuple[Recipe, ...]:
-    """Recipes of systems and groups by name; ConfigError for an unknown one."""
-    return tuple(RECIPES[name] for name in chosen(names, GROUPS, tuple(RECIPES)))
+    """Recipes of the systems that rank, by names of systems and groups; ConfigError for an unknown one."""
+    return tuple(RECIPES[name] for name in chosen(names, GROUPS, (*RECIPES, *SCORERS)) if name in RECIPES)

@@ -29,7 +29,7 @@ from storerec.tokenizer.samples import Attributes
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """A configuration as part of an identity: without defaults, so that a new field leaves old results where they are."""
+    """A configuration as part of an identity, without defaults: a new field leaves old results where they are."""
     return config.model_dump(mode="json", exclude_defaults=True)
 
 

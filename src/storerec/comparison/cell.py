@@ -14,19 +14,21 @@ import numpy as np
 from storerec.comparison.bench import Bench
 from storerec.comparison.models import take_up, train_stage
 from storerec.comparison.stages import Stages
-from storerec.comparison.work import CellTask, Work
-from storerec.errors import StorerecError
+from storerec.comparison.work import ScoreTask, Task, Work
+from storerec.errors import ConfigError, StorerecError
 from storerec.llm.progress import Progress
 from storerec.storage import save_arrays, write_json
 from storerec.systems.base import Exclusions
 from storerec.systems.recipe import Recipe
 
 
-def run_cell(work: Work, task: CellTask, progress: Progress) -> dict[str, Any]:
+def run_cell(work: Work, task: Task, progress: Progress) -> dict[str, Any]:
     """Make what ``task`` asks for and return its facts: a trial's validation, or the test users' lists.
 
     Lists are made from the users' input histories alone; targets are not passed to any system.
     """
+    if isinstance(task, ScoreTask):
+        raise ConfigError(f"{task.name}: scoring is not there yet")
     bench = Bench(
         Stages(work.folder / "stages"),
         work.catalogue,
@@ -84,7 +86,7 @@ def _cost(bench: Bench) -> dict[str, Any]:
     return {"seconds": seconds, "resumed": any(fact["resumed"] for fact in facts.values())}
 
 
-def compute(work: Work, task: CellTask) -> int:
+def compute(work: Work, task: Task) -> int:
     """Compute one task and write its facts, or its error in a line; return 0 or 1."""
     started = time.monotonic()
     try:

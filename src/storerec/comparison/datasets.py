@@ -26,7 +26,8 @@ WHERE = {
 }
 """Where the files of datasets are that cannot be fetched by a program."""
 
-_TABLES = ("csv", "tsv", "jsonl", "parquet")
+TABLES = ("csv", "tsv", "jsonl", "parquet")
+"""Endings of own tables."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ def _own(folder: Path) -> ComparisonData:
 
 
 def _table(folder: Path, stem: str) -> Path:
-    found = [folder / f"{stem}.{ending}" for ending in _TABLES if (folder / f"{stem}.{ending}").is_file()]
+    found = [folder / f"{stem}.{ending}" for ending in TABLES if (folder / f"{stem}.{ending}").is_file()]
     if len(found) != 1:
-        wanted = ", ".join(f"{stem}.{ending}" for ending in _TABLES)
+        wanted = ", ".join(f"{stem}.{ending}" for ending in TABLES)
         there = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{folder}: exactly one of {wanted} is needed; found {there}")
     return found[0]

@@ -17,6 +17,7 @@ from storerec.errors import ConfigError, DataError
 from storerec.pipeline.folder import fingerprint
 from storerec.storage import write_json
 from storerec.systems.recipe import Recipe
+from storerec.systems.scorer_recipe import ScorerRecipe
 
 
 class CellTask(Config):
@@ -38,6 +39,43 @@ class CellTask(Config):
     def name(self) -> str:
         """Unique within a comparison."""
         return f"{self.recipe.name}-seed{self.seed}-rate{self.rate:g}-{self.what}"
+
+    @property
+    def system(self) -> str:
+        """The system's name."""
+        return self.recipe.name
+
+
+class ScoreTask(Config):
+    """One thing a process computes: a scorer's scores of the test candidates, trained where it learns."""
+
+    scorer: ScorerRecipe
+    """The scorer, with the system it stands on."""
+
+    seed: int
+    """Seed of everything drawn."""
+
+    rate: float = 1.0
+    """Factor on the learning rate of the recommender below the scorer."""
+
+    judgements: str
+    """Fingerprint of the judgements it learns from and the candidates it scores."""
+
+    what: Literal["scores"] = "scores"
+    """Tells it from other tasks."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a comparison."""
+        return f"{self.scorer.name}-seed{self.seed}-rate{self.rate:g}-{self.what}"
+
+    @property
+    def system(self) -> str:
+        """The scorer's name."""
+        return self.scorer.name
+
+
+Task = CellTask | ScoreTask
 
 
 @dataclass(frozen=True)
@@ -69,8 +107,12 @@ class Work:
         config: ComparisonConfig,
         options: RunOptions,
         threads: int | None,
+        *,
+        scoring: bool = False,
     ) -> Self:
         """Make the folder, or take up the one that stands; settings may change between calls, data may not.
+
+        ``scoring`` says whether candidates are scored; else those settings are not kept.
 
         Raises
         ------
@@ -86,7 +128,8 @@ class Work:
             raise ConfigError(f"{folder} exists and is no comparison's folder; give another folder")
         catalogue.write_parquet(folder / "data" / "items.parquet")
         histories.write_parquet(folder / "data" / "histories.parquet")
-        values = {"config": config.model_dump(mode="json"), "data": data, "threads": threads}
+        kept = config.model_dump(mode="json", exclude=None if scoring else {"scoring"})
+        values = {"config": kept, "data": data, "threads": threads}
         write_json(record, values | {"device": options.device, "dtype": options.dtype})
         (folder / "tasks").mkdir(exist_ok=True)
         (folder / "logs").mkdir(exist_ok=True)
@@ -117,24 +160,26 @@ class Work:
         values = {"seed": seed, "device": self.device, "dtype": self.dtype, "progress": False}
         return RunOptions.parse(values, source=str(self.folder / "config.json"))
 
-    def write_task(self, task: CellTask) -> None:
+    def write_task(self, task: Task) -> None:
         """Leave a task for a process."""
         write_json(self.folder / "tasks" / f"{task.name}.json", task.model_dump(mode="json"))
 
-    def task(self, name: str) -> CellTask:
+    def task(self, name: str) -> Task:
         """Read it there."""
         place = self.folder / "tasks" / f"{name}.json"
-        return CellTask.parse(json.loads(place.read_text(encoding="utf-8")), source=str(place))
+        values = json.loads(place.read_text(encoding="utf-8"))
+        return (ScoreTask if values.get("what") == "scores" else CellTask).parse(values, source=str(place))
 
-    def digest(self, task: CellTask) -> str:
-        """Hash of all that decides a task's result."""
-        values = [self.config.model_dump(mode="json"), self.data, self.device, self.dtype, task.model_dump(mode="json")]
+    def digest(self, task: Task) -> str:
+        """Hash of all that decides a task's result; settings of scoring decide on no ranking."""
+        config = self.config.model_dump(mode="json", exclude={"scoring"} if isinstance(task, CellTask) else None)
+        values = [config, self.data, self.device, self.dtype, task.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
-    def result(self, task: CellTask) -> Path:
+    def result(self, task: Task) -> Path:
         """Where a task's facts, or its error, are written."""
         return self.folder / "cells" / f"{task.name}.json"
 
-    def log(self, task: CellTask) -> Path:
+    def log(self, task: Task) -> Path:
         """Where a process's output goes."""
         return self.folder / "logs" / f"{task.name}.log"

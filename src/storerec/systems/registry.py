@@ -8,6 +8,7 @@ from storerec.errors import ConfigError
 from storerec.systems.baselines import MARKOV, POPULARITY, SASREC
 from storerec.systems.lcrec import LC_REC
 from storerec.systems.p5 import P5
+from storerec.systems.scorer_recipe import SCORER_RECIPES
 from storerec.systems.tiger import TIGER, TIGER_LLM
 from storerec.systems.variants import ABLATIONS, STORE
 
@@ -17,7 +18,14 @@ RECIPES = {r.name: r for r in (POPULARITY, MARKOV, SASREC, P5, TIGER, TIGER_LLM,
 RETRIEVAL = tuple(name for name, recipe in RECIPES.items() if recipe.group != "ablation")
 """The paper's tables 3 and 4, with popularity and Markov."""
 
-GROUPS = {"retrieval": RETRIEVAL, "ablations": ("store", *(recipe.name for recipe in ABLATIONS))}
+SCORERS = {recipe.name: recipe for recipe in SCORER_RECIPES}
+"""Systems that score given candidates (the paper's table 5), in the order of tables."""
+
+GROUPS = {
+    "retrieval": RETRIEVAL,
+    "ablations": ("store", *(recipe.name for recipe in ABLATIONS)),
+    "scorers": tuple(SCORERS),
+}
 """Names that stand for several systems."""
 
 
