@@ -207,6 +207,9 @@ def test_tables_bring_labels_or_ratings(tmp_path):
         read_judgement_table(path, catalogue)
     with pytest.raises(DataError, match=r"no column 'stars'.*--rating"):
         read_judgement_table(path, catalogue, rating="stars")
+    path.write_text("user_id,item_id,timestamp,stars\nu,i1,1,5\nu,i2,2,nan\n")
+    with pytest.raises(RowError, match="line 3, field 'stars'"):
+        read_judgement_table(path, catalogue, rating="stars")
     path.write_text("user_id,item_id,timestamp,label\nu,i1,1,1\nu,i2,2,maybe\n")
     with pytest.raises(RowError, match="line 3, field 'label'"):
         read_judgement_table(path, catalogue, label="label")

@@ -112,10 +112,10 @@ def test_the_head_starts_at_the_words_of_the_text_head(load_backbone):
     backbone = load_backbone("llama")
     prompts = {"score_yes": "z", "score_no": "q"}  # one token each
     world = worlds.make(backbone, prompts=prompts)
-    model = CodeScorer(world.model, ScorerConfig(tuning="head"))
+    model = CodeScorer(world.model, ScorerConfig(tuning="head", head_scale=0.5))
     ids = [int(backbone.encode([text], max_tokens=9).flat[0]) for text in ("z", "q")]
     rows = backbone.model.get_output_embeddings().weight[ids]
-    torch.testing.assert_close(model.head.detach(), rows.detach())
+    torch.testing.assert_close(model.head.detach(), 0.5 * rows.detach())
 
 
 def planted(groups, seed, items=40):

@@ -79,22 +79,7 @@ def collect_ratings(
     reader.require(names)
     clock, parts, seen = Clock(), [], 0
     for batch in reader.batches(list(names)):
-        frame = pl.DataFrame(
-            {
-                "user": batch[str(user)].cast(pl.String).fill_null(""),
-                "item": batch[str(item)].cast(pl.String).fill_null(""),
-                "time": pl.repeat(0, batch.height, eager=True) if time is None else clock.read(batch[time]),
-                "value": _values(batch[str(value)], labels),
-            }
-        )
-        fault = "neither 1 nor 0 (true, false, yes, no)" if labels else "missing or no number"
-        checks = [
-            (str(user), "the user id is empty", frame["user"] == ""),
-            (str(item), "the item id is empty", frame["item"] == ""),
-            (str(time), "the timestamp is missing or neither a number nor a date", frame["time"].is_null()),
-            (str(value), f"the value is {fault}", frame["value"].is_null()),
-        ]
-        frame = frame.filter(reader.check(batch, checks))
+        frame = _checked(reader, batch, columns, clock, labels=labels)
         frame = frame if users is None else frame.filter(pl.col("user").is_in(users.implode()))
         seen += frame.height
         parts.append(frame.with_columns(item=pl.Series(catalogue.rows(frame["item"]).astype(np.int32))))
@@ -105,13 +90,34 @@ def collect_ratings(
     if not events.height:
         raise DataError(f"{reader.path}: none of {seen} judged events names a known user and an item of the catalogue")
     if events.height < seen:
-        warnings.warn(
-            f"{reader.path}: {seen - events.height} of {seen} judged events were left out, because the catalogue "
-            "lacks their items",
-            StorerecWarning,
-            stacklevel=3,
-        )
+        text = f"{seen - events.height} of {seen} judged events were left out, because the catalogue lacks their items"
+        warnings.warn(f"{reader.path}: {text}", StorerecWarning, stacklevel=3)
     return group_ratings(events, config, source=str(reader.path))
+
+
+def _checked(
+    reader: RowReader, batch: pl.DataFrame, columns: Sequence[str | None], clock: Clock, *, labels: bool
+) -> pl.DataFrame:
+    """The good rows of a batch as user, item (ids), time and value; bad ones go to the reader's faults."""
+    user, item, time, value = columns
+    frame = pl.DataFrame(
+        {
+            "user": batch[str(user)].cast(pl.String).fill_null(""),
+            "item": batch[str(item)].cast(pl.String).fill_null(""),
+            "time": pl.repeat(0.0, batch.height, eager=True)
+            if time is None
+            else clock.read(batch[time]).cast(pl.Float64),
+            "value": _values(batch[str(value)], labels),
+        }
+    )
+    fault = "neither 1 nor 0 (true, false, yes, no)" if labels else "missing or no number"
+    checks = [
+        (str(user), "the user id is empty", frame["user"] == ""),
+        (str(item), "the item id is empty", frame["item"] == ""),
+        (str(time), "the timestamp is missing or neither a number nor a date", frame["time"].is_null()),
+        (str(value), f"the value is {fault}", frame["value"].is_null()),
+    ]
+    return frame.filter(reader.check(batch, checks))
 
 
 def group_ratings(events: pl.DataFrame, config: JudgementConfig, *, source: str = "events") -> Judgements:
@@ -163,7 +169,7 @@ def group_ratings(events: pl.DataFrame, config: JudgementConfig, *, source: str 
 
 def _values(column: pl.Series, labels: bool) -> pl.Series:
     if not labels:
-        return column.cast(pl.Float64, strict=False)
+        return column.cast(pl.Float64, strict=False).fill_nan(None)
     text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
     return text.replace_strict(_LABELS, default=None, return_dtype=pl.Boolean).replace_strict(
         {True: np.inf, False: -np.inf}, default=None, return_dtype=pl.Float64
