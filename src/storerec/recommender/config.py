@@ -65,6 +65,11 @@ class RecommenderConfig(Config):
     """Use one row per code for input and output, times a learned scale that starts at ``output_scale``; a code then
     learns from being read and from being predicted."""
 
+    history: Literal["codes", "items"] = "codes"
+    """codes: a history item is read as its codes, one token each (paper). items: as one token, the sum of its codes'
+    vectors (ours): histories are as many times shorter as an item has codes, and what the first layer must otherwise
+    gather from several tokens stands in one. The next item's codes are generated one by one in both."""
+
     item_rows: bool = False
     """Give each item, beside its codes, two vectors of its own that start at zero (ours): one is added to the input of
     its last code, so that a history tells items with similar codes apart at once; the other to the sum of its codes'

@@ -56,12 +56,17 @@ class Decoder:
         places = torch.from_numpy(recent.offsets[:-1].astype(np.int64)).to(device)[:, None] + steps
         flat = torch.from_numpy(np.append(recent.items, 0).astype(np.int64)).to(device)
         items = flat[places.clamp(max=len(flat) - 1)]  # (users, longest); padding is anything
-        codes = (model.tree.item_codes[items] + model.offsets).flatten(1)  # (users, longest x positions)
         users = len(counts)
         context = self.instruction.expand(users, -1)
         whole = torch.full((users,), len(self.instruction), device=device)
-        inputs = model.inputs(context, whole, codes, items)  # (users, total, width)
-        lengths = whole + counts * positions
+        if model.settings.history == "items":
+            vectors = model.item_vectors(model.tree.item_codes[items], items)  # (users, longest, width)
+            inputs = torch.cat([model.backbone.embed(context), vectors], dim=1)  # (users, total, width)
+            lengths = whole + counts
+        else:
+            codes = (model.tree.item_codes[items] + model.offsets).flatten(1)  # (users, longest x positions)
+            inputs = model.inputs(context, whole, codes, items)
+            lengths = whole + counts * positions
         total = torch.arange(inputs.shape[1], device=device)
         cache = DynamicCache(config=cast("Any", model.base.config))
         model.use_adapters()

@@ -17,6 +17,7 @@ from storerec.llm.backbone import Backbone
 from storerec.llm.layers import depth, first_layers
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
+from storerec.recommender.branches import branch_layout
 from storerec.recommender.config import RecommenderConfig
 from storerec.recommender.normalisers import code_loss
 from storerec.recommender.tree import TorchTree
@@ -160,6 +161,8 @@ class Recommender(TrainableModule):
 
         ``own`` (rows, items) are the items whose codes these are, for their own rows.
         """
+        if self.settings.history == "items":
+            return self._branched(context, lengths, codes, own)
         rows, items, positions = codes.shape
         flat = (codes + self.offsets).flatten(1)  # (rows, items x positions)
         inputs = self.inputs(context, lengths, flat[:, :-1], own)
@@ -168,6 +171,37 @@ class Recommender(TrainableModule):
         before = (lengths - 1)[:, None] + torch.arange(items * positions, device=inputs.device)
         hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
         return hidden.unflatten(1, (items, positions))
+
+    def item_vectors(self, codes: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+        """One input vector per item: (..., positions) codes and (...) items -> (..., width)."""
+        # divided so that a sum of unrelated rows keeps the scale of a word
+        vectors = F.embedding(codes + self.offsets, self.code_inputs).sum(-2) / len(self.sizes) ** 0.5
+        if self.settings.item_rows and items is not None:
+            vectors = vectors + F.embedding(items, self.item_inputs)
+        return F.dropout(vectors, self.settings.dropout, self.training)
+
+    def _branched(
+        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, own: torch.Tensor | None
+    ) -> torch.Tensor:
+        """:meth:`code_hidden` for histories of one token per item.
+
+        In a row stand context, items and, for each item, a branch of its codes but the last; a branch sees context,
+        earlier items and itself, and its places go on where those items end, as in generation.
+        """
+        items, positions = codes.shape[1:]
+        branch = F.embedding(codes[..., :-1] + self.offsets[:-1], self.code_inputs).flatten(1, 2)
+        branch = F.dropout(branch, self.settings.dropout, self.training)  # (rows, items x (positions - 1), width)
+        past = self.item_vectors(codes[:, :-1], None if own is None else own[:, :-1])  # (rows, items - 1, width)
+        inputs = torch.cat([self.backbone.embed(context), past, branch], dim=1)  # (rows, total, width)
+        places, seen = branch_layout(context.shape[1], lengths, items, positions)
+        mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=inputs.device)
+        mask = mask.masked_fill(~seen, torch.finfo(inputs.dtype).min)
+        hidden = self.run(inputs, places, attention_mask=mask[:, None])  # mask: (rows, 1, total, total)
+        longest = context.shape[1]
+        first = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))  # (rows, 1, width)
+        first = torch.cat([first, hidden[:, longest : longest + items - 1]], dim=1)  # (rows, items, width)
+        rest = hidden[:, longest + items - 1 :].unflatten(1, (items, positions - 1))
+        return torch.cat([first[:, :, None], rest], dim=2)  # (rows, items, positions, width)
 
     def run(self, inputs: torch.Tensor, positions: torch.Tensor, **cache: Any) -> torch.Tensor:
         """The layers over input vectors; right padding under a causal mask reaches no real token."""

@@ -143,7 +143,8 @@ def check_room(backbone: Backbone, config: RecommenderConfig, positions: int) ->
         len(backbone.encode([text], max_tokens=10_000, begin=begin).flat)
         for text, begin in ((config.prompts.sequence, True), (config.prompts.alignment_after, False))
     )
-    history = words + (config.max_history + 1) * positions - 1  # the last code is only predicted
+    read = positions if config.history == "codes" else 1
+    history = words + config.max_history * read + positions - 1  # the last code is only predicted
     text = config.alignment_tokens + question + positions - 1
     for name, need in (("max_history", history), ("alignment_tokens", text if config.alignment else 0)):
         if limit is not None and need > limit:
