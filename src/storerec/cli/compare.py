@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from storerec.evaluation.comparison import Comparison
+    from storerec.evaluation.score_comparison import ScoreComparison
 
 N = TypeVar("N", int, float)
 
@@ -43,7 +44,10 @@ def compare(
         Path, typer.Option("--out", metavar="DIR", help="Folder to make, or to go on with.", show_default=False)
     ],
     systems: Annotated[
-        str, typer.Option(metavar="LIST", help="Names or groups, divided by commas: all, retrieval, ablations, ...")
+        str,
+        typer.Option(
+            metavar="LIST", help="Names or groups, divided by commas: all, retrieval, ablations, scorers, ..."
+        ),
     ] = "retrieval",
     seeds: Annotated[str, typer.Option(metavar="LIST", help="Seeds of training.")] = "1,2,3",
     preset: Annotated[
@@ -69,10 +73,11 @@ def compare(
 
     The same command goes on where an interrupted one stopped, and tries failed systems again.
     """
-    from storerec.comparison import ComparisonConfig, Grid, load_data, resolve
+    from storerec.comparison import ComparisonConfig, Grid, load_data, resolve, resolve_scorers
     from storerec.comparison import compare as run
 
-    recipes = resolve(options.split_list([systems]))
+    names = options.split_list([systems])
+    recipes = resolve(names)
     numbers = _numbers(seeds, "seeds", int)
     changes = _numbers(rates, "rates", float) if rates is not None else None
     found = load_data(data)
@@ -80,9 +85,13 @@ def compare(
         preset or found.preset, config, rates=changes, exclude_history=exclude_history
     )
     command = shlex.join(["storerec", *sys.argv[1:]])
-    grid = Grid(recipes, numbers, jobs, threads, command)
+    scorers, notes = resolve_scorers(names, found, settings)
+    grid = Grid(recipes, numbers, jobs, threads, command, scorers, notes)
     result = run(found, settings, grid, out, options.run_options(device=device, dtype=dtype), say)
-    show(_summary(result))
+    if result.ranking is not None:
+        show(_summary(result.ranking))
+    if result.scoring is not None:
+        show(_scores(result.scoring))
 
 
 def _numbers(text: str, flag: str, kind: Callable[[str], N]) -> tuple[N, ...]:
@@ -106,5 +115,16 @@ def _summary(result: Comparison) -> Table:
             for metric in ("recall@10", "ndcg@10")
         ]
         against = result.differences.get(name, {}).get("ndcg@10")
+        made.add_row(name, *cells, f"{against.p_adjusted:.4f}" if against else "")
+    return made
+
+
+def _scores(result: ScoreComparison) -> Table:
+    columns = ("AUC", "MRR", "NDCG@5", f"p (AUC) against {result.reference}")
+    made = table(f"Scoring, mean over {result.groups} groups and seeds", "System", *columns, right=columns)
+    for name, system in result.systems.items():
+        values = [system.metrics[metric] for metric in ("auc", "mrr", "ndcg@5")]
+        cells = [f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for m in values]
+        against = result.differences.get(name, {}).get("auc")
         made.add_row(name, *cells, f"{against.p_adjusted:.4f}" if against else "")
     return made

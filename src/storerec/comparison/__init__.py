@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storerec.comparison.compare import Grid, compare
+from storerec.comparison.compare import Grid, Results, compare
 from storerec.comparison.config import PRESETS, ComparisonConfig, TuningConfig
 from storerec.comparison.datasets import ComparisonData, load_data
+from storerec.comparison.scoring import resolve_scorers
+from storerec.comparison.scoring_config import ScoringConfig
 from storerec.systems.recipe import Recipe
 from storerec.systems.registry import GROUPS, RECIPES, SCORERS, chosen
 
@@ -15,10 +17,13 @@ __all__ = [
     "ComparisonConfig",
     "ComparisonData",
     "Grid",
+    "Results",
+    "ScoringConfig",
     "TuningConfig",
     "compare",
     "load_data",
     "resolve",
+    "resolve_scorers",
 ]
 
 

@@ -75,6 +75,12 @@ class Bench:
             self.used.append(folder)
         return folder
 
+    def cost(self) -> dict[str, Any]:
+        """Seconds of each stage asked for so far, shared ones counted whole."""
+        facts = {folder.name: self.stages.facts(folder) for folder in self.used}
+        seconds = {name.partition("-")[0]: round(fact["seconds"], 2) for name, fact in facts.items()}
+        return {"seconds": seconds, "resumed": any(fact["resumed"] for fact in facts.values())}
+
     def fresh_backbone(self) -> Backbone:
         """The language model as it was loaded: adapters of one stage must not reach another."""
         return Backbone.load(self.config.store.backbone, self.options)

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from storerec.comparison.bench import Bench
+from storerec.comparison.config import ComparisonConfig
+from storerec.comparison.judged import Judged
 from storerec.comparison.models import take_up, train_stage
+from storerec.comparison.score_cell import score_cell, scoring_config
 from storerec.comparison.stages import Stages
 from storerec.comparison.work import ScoreTask, Task, Work
-from storerec.errors import ConfigError, StorerecError
+from storerec.errors import StorerecError
 from storerec.llm.progress import Progress
 from storerec.storage import save_arrays, write_json
 from storerec.systems.base import Exclusions
@@ -23,25 +26,19 @@ from storerec.systems.recipe import Recipe
 
 
 def run_cell(work: Work, task: Task, progress: Progress) -> dict[str, Any]:
-    """Make what ``task`` asks for and return its facts: a trial's validation, or the test users' lists.
+    """Make what ``task`` asks for and return its facts: a trial's validation, test users' lists, or scores.
 
-    Lists are made from the users' input histories alone; targets are not passed to any system.
+    Lists are made from the users' input histories alone, scores from candidates; targets and labels are not passed to
+    any system.
     """
     if isinstance(task, ScoreTask):
-        raise ConfigError(f"{task.name}: scoring is not there yet")
-    bench = Bench(
-        Stages(work.folder / "stages"),
-        work.catalogue,
-        work.histories,
-        work.config,
-        work.options(task.seed),
-        progress,
-        work.data,
-    )
+        bench = _bench(work, scoring_config(work.config, work.histories), task.seed, progress)
+        return score_cell(bench, task, Judged.open(work.judged))
+    bench = _bench(work, work.config, task.seed, progress)
     recipe = task.recipe
     if task.what == "trial":
         folder = train_stage(bench, recipe, task.rate)
-        return {"validation": bench.stages.facts(folder)["validation"], "cost": _cost(bench)}
+        return {"validation": bench.stages.facts(folder)["validation"], "cost": bench.cost()}
     lists = _lists(bench, recipe, task.rate)
     facts = bench.stages.facts(lists)
     bench.used.remove(lists)
@@ -53,8 +50,13 @@ def run_cell(work: Work, task: Task, progress: Progress) -> dict[str, Any]:
         "codes": codes.name if codes and recipe.coder != "unique" else None,
         "code_report": bench.stages.facts(codes).get("codes") if codes and recipe.coder != "unique" else None,
         "validation": bench.stages.facts(model)["validation"] if model else None,
-        "cost": _cost(bench),
+        "cost": bench.cost(),
     }
+
+
+def _bench(work: Work, config: ComparisonConfig, seed: int, progress: Progress) -> Bench:
+    stages = Stages(work.folder / "stages")
+    return Bench(stages, work.catalogue, work.histories, config, work.options(seed), progress, work.data)
 
 
 def _lists(bench: Bench, recipe: Recipe, rate: float) -> Path:
@@ -77,13 +79,6 @@ def _lists(bench: Bench, recipe: Recipe, rate: float) -> Path:
         return {"recommend_seconds": seconds}
 
     return bench.ensure("lists", bench.identity(**parts), make)
-
-
-def _cost(bench: Bench) -> dict[str, Any]:
-    """Seconds of each stage this cell stands on, shared ones counted whole."""
-    facts = {folder.name: bench.stages.facts(folder) for folder in bench.used}
-    seconds = {name.partition("-")[0]: round(fact["seconds"], 2) for name, fact in facts.items()}
-    return {"seconds": seconds, "resumed": any(fact["resumed"] for fact in facts.values())}
 
 
 def compute(work: Work, task: Task) -> int:

@@ -13,9 +13,12 @@ from safetensors.numpy import load_file
 
 from storerec._version import __version__
 from storerec.codes import CodeTable
+from storerec.comparison.config import ComparisonConfig
 from storerec.comparison.datasets import ComparisonData
-from storerec.comparison.grid import Outcome, best_rates, cells, run_tasks, trials
+from storerec.comparison.grid import Outcome, best_rates, cells, default_rate, failed_cells, run_tasks, trials
+from storerec.comparison.judged import Judged
 from storerec.comparison.paper import PAPER_TABLES
+from storerec.comparison.scoring import Judging, measure_scores, score_tasks, scoring_settings, tell_cost
 from storerec.comparison.work import Work
 from storerec.config import RunOptions
 from storerec.data.splits import Split, check_trainable, split
@@ -23,8 +26,10 @@ from storerec.errors import TrainingError
 from storerec.evaluation.comparison import Comparison
 from storerec.evaluation.leaks import check_split, check_tree
 from storerec.evaluation.ranked import Cell, compare_cells
-from storerec.evaluation.report_folder import write_report
+from storerec.evaluation.report_folder import write_report, write_score_report
+from storerec.evaluation.score_comparison import ScoreComparison
 from storerec.systems.recipe import Recipe
+from storerec.systems.scorer_recipe import ScorerRecipe
 
 Say = Callable[[str], None]
 
@@ -35,11 +40,13 @@ class Grid:
 
     Attributes
     ----------
-    recipes: systems, in the order of tables.
+    recipes: systems that rank, in the order of tables.
     seeds: of training; the first one serves the trials.
     jobs: processes at a time.
     threads: CPU threads of each; None leaves it to the libraries.
     command: how it was asked for, for the report.
+    scorers: systems that score given candidates, in the order of tables.
+    notes: for the report: what was asked for and left out.
     """
 
     recipes: tuple[Recipe, ...]
@@ -47,9 +54,31 @@ class Grid:
     jobs: int = 1
     threads: int | None = None
     command: str = ""
+    scorers: tuple[ScorerRecipe, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def compare(data: ComparisonData, config: Any, grid: Grid, folder: Path, options: RunOptions, say: Say) -> Comparison:
+@dataclass(frozen=True)
+class Results:
+    """What a comparison found: of rankings, of scores, or of both. None where it was not asked for or all failed."""
+
+    ranking: Comparison | None
+    scoring: ScoreComparison | None
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What became of all tasks."""
+
+    chosen: Mapping[str, float]
+    tried: Mapping[str, Outcome]
+    lists: Mapping[str, Outcome]
+    scores: Mapping[str, Outcome]
+
+
+def compare(
+    data: ComparisonData, config: ComparisonConfig, grid: Grid, folder: Path, options: RunOptions, say: Say
+) -> Results:
     """Run the grid and write the report into ``folder / "report"``.
 
     Finished stages in ``folder`` are reused, interrupted trainings go on from their checkpoints, and failures are
@@ -57,18 +86,53 @@ def compare(data: ComparisonData, config: Any, grid: Grid, folder: Path, options
 
     Raises
     ------
-    DataError: the data cannot be split as configured, or a leak was found.
+    DataError: the data cannot be split as configured, has no judgements for the scorers, or a leak was found.
     ConfigError: ``folder`` holds something else.
     TrainingError: every cell failed.
     """
+    divided = _divided(data, config) if grid.recipes else None
+    judging = Judging.prepare(data, config) if grid.scorers else None
+    tested = f", {len(divided.test):,} to test on" if divided else ""
+    say(f"{data.name}: {len(data.catalogue):,} items, {len(data.histories):,} users{tested}")
+    for note in (*data.notes, *grid.notes, *(judging.notes if judging else ())):
+        say(f"  {note}")
+    scoring = judging is not None
+    work = Work.create(folder, data.catalogue, data.histories, config, options, grid.threads, scoring=scoring)
+    ran = _run(work, grid, judging, say)
+    settings = _settings(work, grid, ran, data)
+    scores = None
+    if judging is not None:
+        settings["scoring"] = scoring_settings(judging, grid.scorers, ran.scores)
+        notes = () if divided else grid.notes
+        scores = measure_scores(work, data, judging, grid.scorers, ran.scores, settings, notes)
+    ranking = _measure(work, data, divided, grid, ran, settings, told=scores is not None) if divided else None
+    _write(work, data, divided, ran, Results(ranking, scores))
+    say(f"report: {folder / 'report' / 'report.md'}, and report.html beside it")
+    return Results(ranking, scores)
+
+
+def _write(work: Work, data: ComparisonData, divided: Split | None, ran: _Ran, results: Results) -> None:
+    ranking, scores, folder = results.ranking, results.scoring, work.folder / "report"
+    failures = failed_cells([*ran.lists.values(), *ran.scores.values()])
+    if ranking is not None and divided is not None:
+        users = divided.test.histories.user_ids
+        write_report(ranking, folder, user_ids=users, item_ids=data.catalogue.ids, scoring=scores)
+    elif scores is not None:
+        write_score_report(scores.model_copy(update={"failures": failures}), folder)
+    else:
+        raise TrainingError(f"every cell failed; the first: {next(iter(failures.values()), 'there was none')}")
+
+
+def _divided(data: ComparisonData, config: ComparisonConfig) -> Split:
     divided = split(data.histories, config.store.split, config.split_seed)
     check_trainable(divided)
     check_split(data.histories, divided)
-    say(f"{data.name}: {len(data.catalogue):,} items, {len(data.histories):,} users, {len(divided.test):,} to test on")
-    for note in data.notes:
-        say(f"  {note}")
-    work = Work.create(folder, data.catalogue, data.histories, config, options, grid.threads)
-    rates = config.tuning.rates
+    return divided
+
+
+def _run(work: Work, grid: Grid, judging: Judging | None, say: Say) -> _Ran:
+    """Trials, then lists, then scores."""
+    rates = work.config.tuning.rates
     trial_tasks = trials(grid.recipes, grid.seeds[0], rates)
     tried: dict[str, Outcome] = {}
     if trial_tasks:
@@ -76,12 +140,19 @@ def compare(data: ComparisonData, config: Any, grid: Grid, folder: Path, options
         tried = run_tasks(work, trial_tasks, grid.jobs, say)
     chosen = best_rates(grid.recipes, rates, tried)
     tasks = cells(grid.recipes, grid.seeds, chosen)
-    say(f"cells: {len(tasks)}")
-    outcomes = run_tasks(work, tasks, grid.jobs, say)
-    result = _measure(work, data, divided, grid, outcomes, _settings(work, grid, chosen, tried, outcomes, data))
-    write_report(result, folder / "report", user_ids=divided.test.histories.user_ids, item_ids=data.catalogue.ids)
-    say(f"report: {folder / 'report' / 'report.md'}, and report.html beside it")
-    return result
+    lists: dict[str, Outcome] = {}
+    if tasks:
+        say(f"cells: {len(tasks)}")
+        lists = run_tasks(work, tasks, grid.jobs, say)
+    if judging is None:
+        return _Ran(chosen, tried, lists, {})
+    judged = Judged.save(judging.parts, work.judged)
+    # rates that were chosen on other users' validation say nothing of test users only under the same split
+    known = chosen if judging.own_split else {}
+    scored = score_tasks(grid.scorers, grid.seeds, known, default_rate(rates), judged)
+    say(f"scores: {len(scored)}, of {len(judged.test.items):,} candidates in {len(judged.test):,} groups")
+    tell_cost(work, grid.scorers, judging.parts, say)
+    return _Ran(chosen, tried, lists, run_tasks(work, scored, grid.jobs, say))
 
 
 def _measure(
@@ -89,18 +160,18 @@ def _measure(
     data: ComparisonData,
     divided: Split,
     grid: Grid,
-    outcomes: Mapping[str, Outcome],
+    ran: _Ran,
     settings: Mapping[str, Any],
-) -> Comparison:
+    *,
+    told: bool,
+) -> Comparison | None:
+    """Compare the lists that were made; None where every cell failed. ``told``: scores tell their failures."""
     order = [recipe.name for recipe in grid.recipes]
-    done = sorted(
-        (outcome for outcome in outcomes.values() if outcome.facts), key=lambda o: order.index(o.task.recipe.name)
-    )
-    failures = {f"{o.task.recipe.name}, seed {o.task.seed}": o.error for o in outcomes.values() if o.error}
+    done = sorted((o for o in ran.lists.values() if o.facts), key=lambda o: order.index(o.task.system))
     if not done:
-        raise TrainingError(f"every cell failed; the first: {next(iter(failures.values()), 'there was none')}")
+        return None
     n_items = len(data.catalogue)
-    present = [outcome.task.recipe.name for outcome in done]
+    present = [outcome.task.system for outcome in done]
     return compare_cells(
         [_cell(work, outcome, n_items) for outcome in done],
         divided.test,
@@ -109,9 +180,9 @@ def _measure(
         config=work.config.store.evaluation,
         seed=work.config.split_seed,
         reference="store" if "store" in present or "store" in order else order[-1],
-        failures=failures,
+        failures=failed_cells([*ran.lists.values(), *(() if told else ran.scores.values())]),
         protocol=divided.protocol,
-        split_notes=(*data.notes, *divided.notes),
+        split_notes=(*data.notes, *divided.notes, *grid.notes),
         settings=settings,
         title=f"Next item on {data.name}",
         paper=PAPER_TABLES.get(data.kind or ""),
@@ -130,7 +201,7 @@ def _cell(work: Work, outcome: Outcome, n_items: int) -> Cell:
     notes = ("an interrupted stage was taken up again: times are lower bounds",) if cost["resumed"] else ()
     lists: np.ndarray = load_file(folder / "lists.safetensors")["items"]
     return Cell(
-        outcome.task.recipe.name,
+        outcome.task.system,
         outcome.task.seed,
         lists,
         tuples,
@@ -140,39 +211,37 @@ def _cell(work: Work, outcome: Outcome, n_items: int) -> Cell:
     )
 
 
-def _settings(
-    work: Work,
-    grid: Grid,
-    chosen: Mapping[str, float],
-    tried: Mapping[str, Outcome],
-    outcomes: Mapping[str, Outcome],
-    data: ComparisonData,
-) -> dict[str, Any]:
+def _settings(work: Work, grid: Grid, ran: _Ran, data: ComparisonData) -> dict[str, Any]:
     """What a reader must know to repeat it: command, machine, versions, budget of tuning, what each system is."""
     import torch
     import transformers
 
-    rates = work.config.tuning.rates
-    trained = [recipe for recipe in grid.recipes if recipe.trained]
-    reports = {o.task.recipe.name: o.facts["code_report"] for o in outcomes.values() if o.facts}
-    return {
+    about = {
         "command": grid.command,
         "data": data.name,
         "seeds": list(grid.seeds),
         "machine": machine(work),
         "versions": {"storerec": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    kept = work.config.model_dump(mode="json", exclude=None if grid.scorers else {"scoring"})
+    return about | (_of_rankings(work, grid, ran) if grid.recipes else {}) | {"configuration": kept}
+
+
+def _of_rankings(work: Work, grid: Grid, ran: _Ran) -> dict[str, Any]:
+    rates = work.config.tuning.rates
+    reports = {o.task.system: o.facts["code_report"] for o in ran.lists.values() if o.facts}
+    return {
         "tuning": {
             "budget": f"{len(rates)} learning rates (factors {list(rates)}) for each trained system of the tables, on "
             f"seed {grid.seeds[0]}, the best by validation NDCG@10; ablations take STORE's. Early stopping and the "
             "choice of weights by validation only.",
-            "chosen": {recipe.name: chosen[recipe.name] for recipe in trained},
-            "trials": {name: (o.facts["validation"] if o.facts else o.error) for name, o in sorted(tried.items())},
+            "chosen": {recipe.name: ran.chosen[recipe.name] for recipe in grid.recipes if recipe.trained},
+            "trials": {name: (o.facts["validation"] if o.facts else o.error) for name, o in sorted(ran.tried.items())},
         },
         "systems": {recipe.name: f"{recipe.about} [{recipe.paper}]" for recipe in grid.recipes},
         "codes": {name: report for name, report in reports.items() if report},
         "leak checks": "passed: held-out events in no input and no training, code tables over the whole catalogue, "
         "lists made from input histories only",
-        "configuration": work.config.model_dump(mode="json"),
     }
 
 

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from storerec.comparison.cell import compute
-from storerec.comparison.work import CellTask, Work
+from storerec.comparison.work import CellTask, Task, Work
 from storerec.systems.recipe import Recipe
 
 _POLL_SECONDS = 0.2
@@ -23,19 +23,24 @@ _POLL_SECONDS = 0.2
 class Outcome:
     """What became of a task: its facts, or the one-line reason why there are none."""
 
-    task: CellTask
+    task: Task
     facts: dict[str, Any] | None
     error: str | None
 
 
-def run_tasks(work: Work, tasks: Sequence[CellTask], jobs: int, say: Callable[[str], None]) -> dict[str, Outcome]:
+def failed_cells(outcomes: Iterable[Outcome]) -> dict[str, str]:
+    """The reason for each cell without a result."""
+    return {f"{o.task.system}, seed {o.task.seed}": o.error for o in outcomes if o.error}
+
+
+def run_tasks(work: Work, tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> dict[str, Outcome]:
     """Run tasks, at most ``jobs`` at once; a failed one is told and does not stop the others.
 
     Every task runs in a process of its own (with ``jobs`` 0 in this one: quicker for small data, but a crash there ends
     the whole comparison). One that an earlier call finished under the same settings is taken as it
     stands; under other settings its process finds those stages that are still good.
     """
-    running: dict[subprocess.Popen[bytes], tuple[CellTask, float]] = {}
+    running: dict[subprocess.Popen[bytes], tuple[Task, float]] = {}
     outcomes = {task.name: found for task in tasks if (found := _finished(work, task))}
     waiting = [task for task in tasks if task.name not in outcomes]
     if outcomes:
@@ -72,7 +77,7 @@ def _tell(say: Callable[[str], None], outcome: Outcome, number: str, started: fl
     say(f"  {number} {outcome.task.name}: {told} ({minutes:.1f} min)")
 
 
-def _start(work: Work, task: CellTask) -> subprocess.Popen[bytes]:
+def _start(work: Work, task: Task) -> subprocess.Popen[bytes]:
     work.write_task(task)
     work.result(task).unlink(missing_ok=True)
     environment = dict(os.environ)
@@ -84,7 +89,7 @@ def _start(work: Work, task: CellTask) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
 
-def _outcome(work: Work, task: CellTask, code: int) -> Outcome:
+def _outcome(work: Work, task: Task, code: int) -> Outcome:
     place = work.result(task)
     if not place.is_file():
         ended = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -95,7 +100,7 @@ def _outcome(work: Work, task: CellTask, code: int) -> Outcome:
     return Outcome(task, facts, None)
 
 
-def _finished(work: Work, task: CellTask) -> Outcome | None:
+def _finished(work: Work, task: Task) -> Outcome | None:
     """The outcome of an earlier call, if it succeeded under the present settings."""
     if not work.result(task).is_file():
         return None
@@ -115,6 +120,11 @@ def trials(recipes: Sequence[Recipe], seed: int, rates: Sequence[float]) -> list
     return [CellTask(recipe=recipe, seed=seed, rate=rate, what="trial") for recipe in tuned for rate in rates]
 
 
+def default_rate(rates: Sequence[float]) -> float:
+    """The factor of a system without trials: 1, or the first where 1 is none of ``rates``."""
+    return 1.0 if 1.0 in rates else rates[0]
+
+
 def best_rates(recipes: Sequence[Recipe], rates: Sequence[float], outcomes: dict[str, Outcome]) -> dict[str, float]:
     """The learning-rate factor of each system: its best trial by validation NDCG@10."""
     chosen = {}
@@ -122,13 +132,12 @@ def best_rates(recipes: Sequence[Recipe], rates: Sequence[float], outcomes: dict
         found = {
             outcome.task.rate: outcome.facts["validation"]["ndcg@10"]
             for outcome in outcomes.values()
-            if outcome.task.recipe.name == recipe.name and outcome.facts and outcome.facts["validation"]
+            if outcome.task.system == recipe.name and outcome.facts and outcome.facts["validation"]
         }
-        default = 1.0 if 1.0 in rates else rates[0]
-        chosen[recipe.name] = max(found, key=lambda rate: found[rate]) if found else default
+        chosen[recipe.name] = max(found, key=lambda rate: found[rate]) if found else default_rate(rates)
     for recipe in recipes:
         if recipe.group == "ablation":
-            chosen[recipe.name] = chosen.get("store", 1.0 if 1.0 in rates else rates[0])
+            chosen[recipe.name] = chosen.get("store", default_rate(rates))
     return chosen
 
 

@@ -97,20 +97,22 @@ class LanguageModel:
         save_tensors(folder / WEIGHTS, model.state_dict())
         return logs
 
-    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
-        """Take up the weights."""
-        table = bench.table(recipe)
+    def recommender(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Recommender:
+        """The network with the trained weights."""
         model = Recommender(
             self._backbone(bench, recipe),
             self.config(bench, recipe, rate),
-            CodeTree.from_table(table),
+            CodeTree.from_table(bench.table(recipe)),
             None,
             seed=bench.options.seed,
         )
         model.load_state_dict(load_file(folder / WEIGHTS))
-        model.requires_grad_(False).eval()
-        search = recipe.search_config(bench.config.store.search)
-        return StoreSystem(model, table, search, bench.options, progress=bench.progress, name=recipe.name)
+        return model.requires_grad_(False).eval()
+
+    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+        """Take up the weights."""
+        model, search = self.recommender(bench, recipe, rate, folder), recipe.search_config(bench.config.store.search)
+        return StoreSystem(model, bench.table(recipe), search, bench.options, progress=bench.progress, name=recipe.name)
 
     def _backbone(self, bench: Bench, recipe: Recipe) -> Any:
         return bench.tuned_backbone() if recipe.start == "tokenizer" else bench.fresh_backbone()
@@ -179,7 +181,9 @@ class SelfAttention:
         return SasRec(model.to(pick_device(bench.options)).requires_grad_(False))
 
 
-KINDS: dict[str, Kind] = {"llm": LanguageModel(), "transformer": Transformer(), "sasrec": SelfAttention()}
+LANGUAGE_MODEL = LanguageModel()
+
+KINDS: dict[str, Kind] = {"llm": LANGUAGE_MODEL, "transformer": Transformer(), "sasrec": SelfAttention()}
 
 
 def train_stage(bench: Bench, recipe: Recipe, rate: float) -> Path:
@@ -189,13 +193,18 @@ def train_stage(bench: Bench, recipe: Recipe, rate: float) -> Path:
 
     def make(folder: Path) -> dict[str, Any]:
         logs = kind.train(bench, recipe, rate, folder)
-        for checkpoint in (folder / "work").rglob("checkpoint-*"):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-        for finished in (folder / "work").rglob("finished.safetensors"):
-            finished.unlink()
+        drop_checkpoints(folder)
         return {"rate": rate, "validation": best_validation(logs), "logs": json.loads(json.dumps(logs))}
 
     return bench.ensure("model", identity, make)
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove what a training left behind to go on from; its result stands elsewhere."""
+    for checkpoint in (folder / "work").rglob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    for finished in (folder / "work").rglob("finished.safetensors"):
+        finished.unlink()
 
 
 def best_validation(logs: Mapping[str, Any]) -> dict[str, float] | None:

@@ -155,6 +155,11 @@ class Work:
         """Histories."""
         return Histories.read_parquet(self.folder / "data" / "histories.parquet")
 
+    @property
+    def judged(self) -> Path:
+        """Folder of the judgements, where candidates are scored."""
+        return self.folder / "data" / "judged"
+
     def options(self, seed: int) -> RunOptions:
         """Run options of a cell."""
         values = {"seed": seed, "device": self.device, "dtype": self.dtype, "progress": False}

@@ -86,7 +86,7 @@ SCORER_RECIPES = (
     ),
     ScorerRecipe(
         name="score-llm-tuned",
-        paper=_PAPER,
+        paper=f"after {_PAPER}",
         about="yes or no of the fine-tuned language model over titles",
         kind="llm",
         tuned=True,
