@@ -182,9 +182,9 @@ def test_leaks_are_found(yelp, tiny_backbone, bert):
     base = split(data.histories, config.store.split, config.split_seed)
     parts = Judging.prepare(data, config).parts
     known = replace(parts, train=parts.test)
-    with pytest.raises(DataError, match="test user 'U.*' is among the training judgements"):
+    with pytest.raises(DataError, match=r"test user 'U.*' is among the training judgements"):
         check_judgements(known, base, shown_again=False)
-    with pytest.raises(DataError, match=r"is among the training histories"):
+    with pytest.raises(DataError, match="is among the training histories"):
         check_judgements(parts, replace(base, train=data.histories), shown_again=False)
     test = parts.test.candidates
     items = test.items.copy()
