@@ -153,7 +153,7 @@ def test_yelp_scorers_alone_under_leave_one_out(yelp, tiny_backbone, bert, tmp_p
     assert result.ranking is None
     assert list(result.scoring.systems) == [name for name in SCORERS if name != "score-openai"]
     assert result.scoring.groups + result.scoring.dropped == 8
-    assert any(note.startswith("8 of 12 test groups were drawn") for note in result.scoring.notes)
+    assert any(note.startswith("8 of 12 test groups with both kinds") for note in result.scoring.notes)
     folder = tmp_path / "out"
     assert (folder / "report" / "scoring.json").is_file()
     assert not (folder / "report" / "comparison.json").exists()

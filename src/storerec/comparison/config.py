@@ -109,6 +109,28 @@ def _store(name: str, **changes: Any) -> dict[str, Any]:
 
 _SMALL = {"learning_rate": 1e-3, "schedule": "constant_with_warmup", "warmup": 0.0, "average": 0.999}
 
+_SCORING: dict[str, Any] = {
+    # Two cores: a scorer over text takes minutes for what one over codes takes seconds for, so its steps are few, and
+    # all scorers are held to the same drawn groups.
+    "judgements": {"groups_per_user": 3},
+    "split": {"protocol": "users", "test_users": 200, "validation_share": 0.1, "max_items": 1000},
+    "test_groups": 300,
+    "validation_groups": 40,
+    "scorer": {"training": {"learning_rate": 5e-4, "epochs": 4, "patience": 2}},
+    "llm": {
+        "batch_groups": 4,
+        "train_candidates": 8,
+        "training": {"learning_rate": 5e-4, "epochs": 1, "max_steps": 40, "checkpoint_steps": 20},
+    },
+    "encoder": {
+        "max_history_tokens": 128,
+        "max_candidate_tokens": 48,
+        "batch_groups": 4,
+        "train_candidates": 4,
+        "training": {"learning_rate": 5e-5, "epochs": 1, "max_steps": 60, "checkpoint_steps": 20, "warmup": 0.1},
+    },
+}
+
 _PRESETS: dict[str, dict[str, Any]] = {
     # A film is rated once: its rater's list without it is the question. Two cores serve.
     "movielens-100k": {
@@ -123,6 +145,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "training": _SMALL | {"epochs": 16, "patience": 4},
         },
         "sasrec": {"training": _SMALL | {"epochs": 80, "patience": 6, "average": 0.98}},
+        "scoring": _SCORING,
     },
     "mind": {"store": _store("paper-mind")},
     "yelp": {"store": _store("paper-yelp")},

@@ -92,10 +92,16 @@ def divide(judgements: Judgements, base: Split, config: ScoringConfig, seed: int
     drawn = {}
     for name, most in (("validation", config.validation_groups), ("test", config.test_groups)):
         part: Judgements = getattr(parts, name)
+        both = part.drop_one_sided()  # the others are measured by nothing, so there is no use in drawing them
         drawn[name] = part
-        if most is not None and len(part) > most:
-            drawn[name] = part.select(np.sort(np.random.default_rng([seed, 5]).permutation(len(part))[:most]))
-            notes.append(f"{most} of {len(part)} {name} groups were drawn by seed, the same for every scorer")
+        if most is not None and len(both) > most:
+            drawn[name] = both.select(np.sort(np.random.default_rng([seed, 5]).permutation(len(both))[:most]))
+            notes.append(
+                f"{most} of {len(both)} {name} groups with both kinds of candidates were drawn by seed, the same for "
+                "every scorer"
+            )
+    if len(drawn["test"]) > _users(drawn["test"]):
+        notes.append("some test users have several groups, which intervals and tests take as independent")
     return replace(parts, **drawn, notes=(*parts.notes, *notes))
 
 
