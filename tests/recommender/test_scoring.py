@@ -51,16 +51,33 @@ def one_by_one(model, candidates):
     model.use_adapters()
     margins = []
     for group, item in zip(candidates.groups, candidates.items, strict=True):
-        past = candidates.histories.sequence(group)[-model.settings.max_history :]
-        rows = torch.as_tensor(np.append(past, item).astype(np.int64))
-        codes = (model.tree.item_codes[rows] + model.offsets).flatten()
+        past = torch.as_tensor(candidates.histories.sequence(group)[-model.settings.max_history :].astype(np.int64))
+        own = torch.as_tensor([int(item)])
+        recommender = model._reader[0]
+        vectors = model.code_inputs[model.tree.item_codes[past] + model.offsets]  # (items, positions, width)
+        if recommender.settings.history == "items":
+            vectors = vectors.sum(1, keepdim=True) / model.tree.levels**0.5
+        if recommender.settings.item_rows:
+            vectors = vectors.clone()
+            vectors[:, -1] += recommender.item_inputs[past]
+        shown = model.code_inputs[model.tree.item_codes[own] + model.offsets]
         words = [model.backbone.embed(ids) for ids in (model.instruction, model.question)]
-        inputs = torch.cat([words[0], model.code_inputs[codes], words[1]])[None]
+        inputs = torch.cat([words[0], vectors.flatten(0, 1), shown.flatten(0, 1), words[1]])[None]
         with torch.no_grad():
             last = model.base(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, -1]
         yes, no = (model.head @ last).tolist()
         margins.append(yes - no)
     return np.array(margins)
+
+
+@pytest.mark.parametrize(("history", "item_rows"), [("items", True), ("items", False), ("codes", True)])
+def test_histories_are_read_as_the_recommender_reads_them(load_backbone, history, item_rows):
+    world = worlds.make(load_backbone("llama", "float64"), tuning="full", history=history, item_rows=item_rows)
+    model = noisy(CodeScorer(world.model, ScorerConfig(max_history=5, packed=3)))
+    candidates = random_candidates()
+    np.testing.assert_allclose(
+        predict(model, candidates, torch.float64), one_by_one(model, candidates), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(

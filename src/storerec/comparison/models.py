@@ -194,7 +194,9 @@ def train_stage(bench: Bench, recipe: Recipe, rate: float) -> Path:
     def make(folder: Path) -> dict[str, Any]:
         logs = kind.train(bench, recipe, rate, folder)
         drop_checkpoints(folder)
-        return {"rate": rate, "validation": best_validation(logs), "logs": json.loads(json.dumps(logs))}
+        excludes = bench.config.store.evaluation.exclude_history
+        found = best_validation(logs, excludes=excludes)
+        return {"rate": rate, "validation": found, "logs": json.loads(json.dumps(logs))}
 
     return bench.ensure("model", identity, make)
 
@@ -207,13 +209,17 @@ def drop_checkpoints(folder: Path) -> None:
         finished.unlink()
 
 
-def best_validation(logs: Mapping[str, Any]) -> dict[str, float] | None:
-    """The validation of the kept weights: the last phase's best by NDCG@10; None where nothing was validated."""
+def best_validation(logs: Mapping[str, Any], *, excludes: bool = False) -> dict[str, float] | None:
+    """The validation of the kept weights: the last phase's best by NDCG@10; None where nothing was validated.
+
+    Models that log figures with and without the users' own histories give those that ``excludes`` asks for.
+    """
     entries = [entry for entry in list(logs.values())[-1] if "eval_ndcg@10" in entry] if logs else []
     if not entries:
         return None
-    best = max(entries, key=lambda entry: entry["eval_ndcg@10"])
-    return {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
+    ending = "_excluding" if excludes and "eval_ndcg@10_excluding" in entries[0] else ""
+    best = max(entries, key=lambda entry: entry[f"eval_ndcg@10{ending}"])
+    return {name: best[f"eval_{name}{ending}"] for name in ("recall@10", "ndcg@10")}
 
 
 def take_up(bench: Bench, recipe: Recipe, rate: float) -> System:

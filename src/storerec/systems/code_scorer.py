@@ -89,16 +89,17 @@ class LikelihoodScorer:
             inside = columns < pieces.counts[part, None]
             places = np.where(inside, pieces.starts[part, None] + columns, 0)
             found = self._log_probabilities(candidates, pieces.groups[part], candidates.items[places])
-            scores[places[inside]] = found[inside] + self._table.shares[candidates.items[places[inside]]]
+            scores[places[inside]] = found[inside]
         return scores
 
     def _log_probabilities(
         self, candidates: Candidates, groups: NDArray[np.int64], items: NDArray[np.int32]
     ) -> NDArray[np.float64]:
-        """(rows, candidates) summed log-probabilities of the codes of ``items`` behind their groups' histories."""
+        """(rows, candidates) log-probabilities of ``items`` behind their groups' histories, bucket share included."""
         decoder, tree = self._decoder, self._decoder.tree
         histories = candidates.histories
         prefix, hidden = decoder.prefill(histories.select(groups))
+        whole = decoder.item_log_probabilities(hidden)  # (rows, items), of recommenders with rows of items
         rows = torch.from_numpy(items.astype(np.int64)).to(tree.device)  # (rows, candidates)
         hidden = hidden[:, None].expand(-1, items.shape[1], -1)  # (rows, candidates, width)
         own = torch.eye(items.shape[1], dtype=torch.bool, device=tree.device).expand(len(rows), -1, -1)
@@ -112,4 +113,7 @@ class LikelihoodScorer:
             if position + 1 < tree.levels:
                 path = own.repeat(1, 1, position + 1)  # each candidate sees its own codes only
                 hidden = decoder.step(prefix, codes, position, path)
+        total += torch.from_numpy(self._table.shares).to(total)[rows]
+        if whole is not None:  # half and half, as the search does by default
+            total = (total + whole.to(total.dtype).gather(-1, rows)) / 2
         return total.cpu().numpy()
