@@ -9,7 +9,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
+from storerec.cli import app
 from storerec.comparison import ComparisonConfig, Grid, compare, load_data, resolve, resolve_scorers
 from storerec.comparison.config import merged
 from storerec.comparison.judged import Judged, check_judgements, has_judgements
@@ -95,9 +97,11 @@ def yelp(tmp_path_factory):
 
 def settings(backbone, bert, **changes):
     """The smallest comparison that goes through everything, split by users."""
-    store = worlds.config(backbone).model_dump()
+    few = {"max_steps": 4}
+    store = worlds.config(backbone, joint=few, alone=few).model_dump()
+    store["tokenizer"]["training"]["max_steps"] = 4
     store["split"] = {"protocol": "users", "test_users": 10, "validation_share": 0.2}
-    brief = {"training": {"epochs": 1, "learning_rate": 1e-3}}
+    brief = {"training": {"max_steps": 4, "learning_rate": 1e-3}}
     short = {"max_history": 3, "max_item_chars": 12, "max_candidate_chars": 12}
     scoring = {
         "scorer": brief | {"lora": {"rank": 4}, "max_history": 5},
@@ -234,6 +238,22 @@ def test_own_tables_with_ratings(tmp_path):
     assert [scorer.name for scorer in scorers] == [name for name in SCORERS if name != "score-openai"]
     result = run(data, config, ["score-popularity", "score-markov"], tmp_path / "out")
     assert result.scoring.groups > 0
+
+
+def test_program(yelp, tmp_path):
+    own = {"store": {"split": {"protocol": "users", "test_users": 10}, "evaluation": {"bootstrap_samples": 50}}}
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    told = ["compare", "--data", f"yelp:{yelp}", "--out", str(tmp_path / "out"), "--seeds", "1", "--jobs", "0"]
+    told += ["--systems", "score-popularity,markov", "--config", str(tmp_path / "own.json"), "--device", "cpu"]
+    ran = CliRunner().invoke(app, told)
+    assert ran.exit_code == 0, ran.output
+    assert "score-popularity" in ran.stdout
+    assert "AUC" in ran.stdout
+    for name in ("comparison.json", "scoring.json", "report.html"):
+        assert (tmp_path / "out" / "report" / name).is_file()
+    bad = CliRunner().invoke(app, [*told[:-4], "--systems", "score-nothing"])
+    assert bad.exit_code == 2
+    assert "no system 'score-nothing'" in bad.output
 
 
 def test_scoring_changes_no_task_of_rankings(tmp_path, tiny_backbone, bert):
