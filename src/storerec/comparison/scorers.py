@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from storerec.comparison.bench import Bench, settings_of
 from storerec.comparison.judged import Judged
 from storerec.comparison.models import LANGUAGE_MODEL, WEIGHTS, drop_checkpoints, train_stage
+from storerec.config import Config
 from storerec.errors import ConfigError
 from storerec.llm.embeddings import load_encoder
 from storerec.recommender import Recommender
@@ -102,12 +103,19 @@ class Codes:
         return LANGUAGE_MODEL.recommender(bench, recipe.base, rate, train_stage(bench, recipe.base, rate))
 
 
+def _read_by(config: Config, recipe: ScorerRecipe) -> dict[str, Any]:
+    """Settings of a scorer over text; how it would be trained decides nothing where it is not."""
+    training = {"lora", "training", "batch_groups", "train_candidates"}
+    return {name: value for name, value in settings_of(config).items() if recipe.tuned or name not in training}
+
+
 class Titles:
     """The language model over titles."""
 
     def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
         """The language model and what it is asked."""
-        return {"backbone": settings_of(bench.config.store.backbone), "llm": settings_of(bench.config.scoring.llm)}
+        asked = _read_by(bench.config.scoring.llm, recipe)
+        return {"backbone": settings_of(bench.config.store.backbone), "llm": asked}
 
     def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
         """Fine-tune an adapter."""
@@ -139,7 +147,7 @@ class Encoder:
     def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
         """The encoder and what it reads."""
         config = bench.config.scoring.encoder
-        return {"name": config.name, "encoder": settings_of(config)}
+        return {"name": config.name, "encoder": _read_by(config, recipe)}
 
     def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
         """Fine-tune a cross-encoder."""
