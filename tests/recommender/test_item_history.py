@@ -41,7 +41,7 @@ def test_branches_equal_sequences_written_out(family, load_backbone):
 
 
 def test_a_target_is_never_seen_by_its_own_prediction():
-    places, seen = branch_layout(2, torch.tensor([2]), 3, 4)  # context 2, items 2, branches 3 x 3
+    places, seen = branch_layout(2, torch.tensor([2]), 3, 4, torch.arange(3))  # context 2, items 2, branches 3 x 3
     assert places.tolist() == [[0, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]]
     sees = [set(np.flatnonzero(row.numpy()).tolist()) for row in seen[0]]
     assert sees[3] == {0, 1, 2, 3}, "the second item sees the first"
@@ -61,3 +61,23 @@ def test_training_learns_and_gradients_reach_every_row(load_backbone):
     assert (model.item_inputs.grad.abs().sum(1) > 0).nonzero()[:, 0].tolist() == [3, 5, 17]  # the last is no input
     assert (model.item_outputs.grad.abs().sum(1) > 0).all()
     assert model.code_inputs.grad.abs().sum() > 0
+
+
+def test_a_share_of_branches_gives_the_same_outputs_and_the_whole_loss_on_average(load_backbone):
+    world = worlds.make(load_backbone("llama"), history="items", item_rows=True, code_share=0.3)
+    model = world.model
+    items = torch.as_tensor([[3, 17, 5, 8, 21, 30]])
+    words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
+    codes, lengths = model.tree.item_codes[items], torch.tensor([words.shape[1]])
+    every = model._branched(words, lengths, codes, items, torch.arange(6))
+    some = model._branched(words, lengths, codes, items, torch.tensor([1, 4]))
+    torch.testing.assert_close(some[0], every[0], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(some[1], every[1][:, [1, 4]], atol=1e-4, rtol=1e-3)
+    batch = {"context": words, "context_lengths": lengths, "items": items}
+    told = torch.ones_like(items, dtype=torch.bool)
+    whole = float(model(targets=told, **batch)["loss"])
+    model.train()  # no dropout is configured
+    torch.manual_seed(0)
+    drawn = [float(model(targets=told, **batch)["loss"]) for _ in range(60)]
+    assert np.std(drawn) > 0, "branches are drawn anew"
+    assert np.mean(drawn) == pytest.approx(whole, rel=0.05)

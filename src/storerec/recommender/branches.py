@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 
-def branch_layout(longest: int, lengths: torch.Tensor, items: int, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+def branch_layout(
+    longest: int, lengths: torch.Tensor, items: int, positions: int, owners: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Places and attention of sequences of context, items and branches.
 
     Parameters
@@ -13,17 +15,18 @@ def branch_layout(longest: int, lengths: torch.Tensor, items: int, positions: in
     longest: tokens of the padded contexts; ``lengths`` (rows,) of them are real.
     items: targets of a window; all but the last are also read, as one token each.
     positions: codes of an item; its branch has all but the last.
+    owners: (branches,) the items, by number in the window, that have branches.
 
     Returns
     -------
-    places (rows, total) and who sees whom (rows, total, total) bool, with total = longest + items - 1 + items x
+    places (rows, total) and who sees whom (rows, total, total) bool, with total = longest + items - 1 + branches x
     (positions - 1). Item ``t`` stands at place ``length + t``; code ``j`` of its branch at ``length + t + j``.
     """
     device = lengths.device
     token = torch.arange(longest, device=device)
     item = torch.arange(items - 1, device=device)
-    owner = torch.arange(items, device=device).repeat_interleave(positions - 1)
-    depth = torch.arange(positions - 1, device=device).repeat(items)
+    owner = owners.repeat_interleave(positions - 1)
+    depth = torch.arange(positions - 1, device=device).repeat(len(owners))
     after = torch.cat([item, owner + depth])  # (items - 1 + branches,)
     places = torch.cat([token.expand(len(lengths), -1), lengths[:, None] + after], dim=1)
     kind = torch.cat([torch.zeros_like(token), torch.ones_like(item), torch.full_like(owner, 2)])  # (total,)

@@ -70,6 +70,10 @@ class RecommenderConfig(Config):
     vectors (ours): histories are as many times shorter as an item has codes, and what the first layer must otherwise
     gather from several tokens stands in one. The next item's codes are generated one by one in both."""
 
+    code_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of a window's items, drawn anew each step, whose codes after the first are trained (with histories of
+    items): codes after the first cost most of the tokens and are much easier to tell."""
+
     item_rows: bool = False
     """Give each item, beside its codes, two vectors of its own that start at zero (ours): one is added to the input of
     its last code, so that a history tells items with similar codes apart at once; the other to the sum of its codes'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
 from storerec.recommender.config import RecommenderConfig
-from storerec.recommender.normalisers import code_loss
+from storerec.recommender.normalisers import position_loss
+from storerec.recommender.rows import initial_rows
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
 
@@ -58,7 +60,7 @@ class Recommender(TrainableModule):
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
         self.base = self._layers(seed)
         weight = backbone.word_embeddings.weight
-        rows = torch.from_numpy(_initial_rows(self.sizes, means, backbone, config, seed))
+        rows = torch.from_numpy(initial_rows(self.sizes, means, backbone, config, seed))
         rows = rows.to(weight.device, weight.dtype)  # (codes of all positions, width)
         self.code_inputs = nn.Parameter(rows)
         scale = torch.tensor(config.output_scale, dtype=weight.dtype, device=weight.device)
@@ -162,7 +164,9 @@ class Recommender(TrainableModule):
         ``own`` (rows, items) are the items whose codes these are, for their own rows.
         """
         if self.settings.history == "items":
-            return self._branched(context, lengths, codes, own)
+            everyone = torch.arange(codes.shape[1], device=codes.device)
+            first, rest = self._branched(context, lengths, codes, own, everyone)
+            return torch.cat([first[:, :, None], rest], dim=2)
         rows, items, positions = codes.shape
         flat = (codes + self.offsets).flatten(1)  # (rows, items x positions)
         inputs = self.inputs(context, lengths, flat[:, :-1], own)
@@ -181,27 +185,33 @@ class Recommender(TrainableModule):
         return F.dropout(vectors, self.settings.dropout, self.training)
 
     def _branched(
-        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, own: torch.Tensor | None
-    ) -> torch.Tensor:
-        """:meth:`code_hidden` for histories of one token per item.
+        self,
+        context: torch.Tensor,
+        lengths: torch.Tensor,
+        codes: torch.Tensor,
+        own: torch.Tensor | None,
+        owners: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`code_hidden` for histories of one token per item, with codes after the first for some items only.
 
-        In a row stand context, items and, for each item, a branch of its codes but the last; a branch sees context,
-        earlier items and itself, and its places go on where those items end, as in generation.
+        In a row stand context, items and, for each of the window's items in ``owners`` (branches,), a branch of its
+        codes but the last; a branch sees context, earlier items and itself, and its places go on where those items
+        end, as in generation. Gives outputs for all first codes (rows, items, width) and for the others of owners
+        (rows, branches, positions - 1, width).
         """
         items, positions = codes.shape[1:]
-        branch = F.embedding(codes[..., :-1] + self.offsets[:-1], self.code_inputs).flatten(1, 2)
-        branch = F.dropout(branch, self.settings.dropout, self.training)  # (rows, items x (positions - 1), width)
+        branch = F.embedding(codes[:, owners, :-1] + self.offsets[:-1], self.code_inputs).flatten(1, 2)
+        branch = F.dropout(branch, self.settings.dropout, self.training)  # (rows, branches x (positions - 1), width)
         past = self.item_vectors(codes[:, :-1], None if own is None else own[:, :-1])  # (rows, items - 1, width)
         inputs = torch.cat([self.backbone.embed(context), past, branch], dim=1)  # (rows, total, width)
-        places, seen = branch_layout(context.shape[1], lengths, items, positions)
+        places, seen = branch_layout(context.shape[1], lengths, items, positions, owners)
         mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=inputs.device)
         mask = mask.masked_fill(~seen, torch.finfo(inputs.dtype).min)
         hidden = self.run(inputs, places, attention_mask=mask[:, None])  # mask: (rows, 1, total, total)
         longest = context.shape[1]
         first = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))  # (rows, 1, width)
         first = torch.cat([first, hidden[:, longest : longest + items - 1]], dim=1)  # (rows, items, width)
-        rest = hidden[:, longest + items - 1 :].unflatten(1, (items, positions - 1))
-        return torch.cat([first[:, :, None], rest], dim=2)  # (rows, items, positions, width)
+        return first, hidden[:, longest + items - 1 :].unflatten(1, (len(owners), positions - 1))
 
     def run(self, inputs: torch.Tensor, positions: torch.Tensor, **cache: Any) -> torch.Tensor:
         """The layers over input vectors; right padding under a causal mask reaches no real token."""
@@ -230,16 +240,38 @@ class Recommender(TrainableModule):
         ``batch``: ``context``, ``context_lengths``, ``items`` (rows, items) catalogue rows (padding anything) and
         ``targets`` (rows, items) bool.
         """
-        codes = self.tree.item_codes[batch["items"]]  # (rows, items, positions)
-        told = batch["targets"]
-        hidden = self.code_hidden(batch["context"], batch["context_lengths"], codes, batch["items"])
-        hidden = F.dropout(hidden[told], self.settings.dropout, self.training)  # (targets, positions, width)
-        rows = batch["items"][told]
-        loss = code_loss(self, self.tree, hidden, rows, self.settings.normaliser)
+        items, told = batch["items"], batch["targets"]
+        codes = self.tree.item_codes[items]  # (rows, items, positions)
+        reading = (batch["context"], batch["context_lengths"], codes, items)
+        if self.settings.history == "items":
+            owners = self._owners(items.shape[1], items.device)
+            first, rest = self._branched(*reading, owners)
+        else:
+            owners = torch.arange(items.shape[1], device=items.device)
+            hidden = self.code_hidden(*reading)  # (rows, items, positions, width)
+            first, rest = hidden[:, :, 0], hidden[:, :, 1:]
+        first = F.dropout(first[told], self.settings.dropout, self.training)  # (targets, width)
+        rest = F.dropout(rest[told[:, owners]], self.settings.dropout, self.training)  # (., positions - 1, width)
+        rows, branched = items[told], items[:, owners][told[:, owners]]
+        normaliser = self.settings.normaliser
+        losses = [position_loss(self, self.tree, first, rows, 0, normaliser)]
+        if len(branched):
+            losses += [
+                position_loss(self, self.tree, rest[:, p - 1], branched, p, normaliser)
+                for p in range(1, self.tree.levels)
+            ]
+        loss = torch.stack(losses).mean()
         if self.settings.item_rows:  # the item as one more prediction beside its codes
-            whole = F.cross_entropy(self.item_logits(hidden[:, 0]), rows)
+            whole = F.cross_entropy(self.item_logits(first), rows)
             loss = loss + self.settings.item_loss * whole / len(self.sizes)
         return {"loss": loss}
+
+    def _owners(self, items: int, device: torch.device) -> torch.Tensor:
+        """The items of a window, by number, whose codes after the first are trained this time; all in evaluation."""
+        if not self.training or self.settings.code_share >= 1 or items < 2:
+            return torch.arange(items, device=device)
+        count = math.ceil(self.settings.code_share * items)
+        return torch.randperm(items)[:count].sort().values.to(device)
 
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""
@@ -248,29 +280,3 @@ class Recommender(TrainableModule):
             rows = F.embedding(codes, self.code_outputs).sum(1) + self.item_outputs  # (items, width)
             logits = F.linear(hidden, rows.to(hidden.dtype))
         return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _initial_rows(
-    sizes: tuple[int, ...],
-    means: Sequence[np.ndarray] | None,
-    backbone: Backbone,
-    config: RecommenderConfig,
-    seed: int,
-) -> np.ndarray:
-    """(codes of all positions, width) float32 rows at the word embeddings' RMS.
-
-    The scale decides: rows at the raw scale of the outputs drown what attention adds, and the model then ignores
-    the history (measured on ML-100K: docs/method.md, section 3).
-    """
-    rng, rms = np.random.default_rng([seed, 1]), backbone.word_rms()
-    rows = []
-    for position, size in enumerate(sizes):
-        drawn = rng.standard_normal((size, backbone.width)) * rms
-        # a disambiguating position has no cluster means: it is drawn
-        if config.code_init == "cluster_mean" and means is not None and position < len(means):
-            mean = np.asarray(means[position], np.float64)
-            mean = mean - mean.mean(0) if config.centre_codes and size > 1 else mean
-            scale = np.sqrt(np.mean(mean**2))
-            drawn = mean * (rms / scale) if scale > 0 else drawn
-        rows.append(drawn)
-    return np.concatenate(rows).astype(np.float32)

@@ -27,19 +27,22 @@ def code_loss(
     head: CodeHead, tree: TorchTree, hidden: torch.Tensor, items: torch.Tensor, normaliser: Normaliser
 ) -> torch.Tensor:
     """Mean cross-entropy of the codes of ``items`` (targets,) under outputs ``hidden`` (targets, positions, width)."""
-    codes = tree.item_codes[items]  # (targets, positions)
-    losses = []
-    for position in range(tree.levels):
-        at, answer = hidden[:, position], codes[:, position]
-        logits = head.logits(at, position)  # (targets, codes of the position)
-        if normaliser == "vocabulary":
-            losses.append((head.vocabulary_logsumexp(at) - logits.gather(1, answer[:, None])[:, 0]).mean())
-            continue
-        if normaliser == "children":
-            children = tree.children(position, tree.node_of(position, items))
-            logits = logits.masked_fill(children < 0, -torch.inf)
-        losses.append(F.cross_entropy(logits, answer))
+    losses = [position_loss(head, tree, hidden[:, p], items, p, normaliser) for p in range(tree.levels)]
     return torch.stack(losses).mean()
+
+
+def position_loss(
+    head: CodeHead, tree: TorchTree, hidden: torch.Tensor, items: torch.Tensor, position: int, normaliser: Normaliser
+) -> torch.Tensor:
+    """Mean cross-entropy of one position's codes of ``items`` (targets,) under outputs ``hidden`` (targets, width)."""
+    answer = tree.item_codes[items][:, position]  # (targets,)
+    logits = head.logits(hidden, position)  # (targets, codes of the position)
+    if normaliser == "vocabulary":
+        return (head.vocabulary_logsumexp(hidden) - logits.gather(1, answer[:, None])[:, 0]).mean()
+    if normaliser == "children":
+        children = tree.children(position, tree.node_of(position, items))
+        logits = logits.masked_fill(children < 0, -torch.inf)
+    return F.cross_entropy(logits, answer)
 
 
 def code_log_probabilities(
