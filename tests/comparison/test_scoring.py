@@ -23,6 +23,7 @@ from storerec.data.splits import split
 from storerec.errors import ConfigError, DataError
 from storerec.systems.registry import RECIPES, SCORERS
 from tests import worlds
+from tests.systems.wire import serving
 
 OPTIONS = RunOptions(device="cpu", dtype="float32", progress=False)
 WORDS = ("golf", "rates", "senate")
@@ -218,6 +219,22 @@ def test_an_endpoint_needs_settings_and_its_cost_is_told(yelp, tiny_backbone, be
     result = run(data, config, ["score-popularity", "score-openai"], tmp_path / "out", said)
     assert any(line.startswith("score-openai: ") and "requests" in line and "cost about" in line for line in said)
     assert "above max_cost" in result.scoring.failures["score-openai, seed 1"]  # and nothing was asked
+
+
+def test_an_endpoint_is_a_scorer_like_others(yelp, tiny_backbone, bert, tmp_path):
+    data, folder = load_data(f"yelp:{yelp}"), tmp_path / "out"
+    with serving() as server:
+        there = {"base_url": server.url, "api_key_env": None, "requests_per_minute": None}
+        endpoint = there | {"prompt": {"candidate": "New:"}, "model": "tiny"}
+        config = settings(tiny_backbone(), bert, scoring={"endpoint": endpoint})
+        result = run(data, config, ["score-popularity", "score-openai"], folder)
+        asked = len(server.seen)
+        assert asked == len(Judging.prepare(data, config).parts.test.labels)
+        run(data, config, ["score-openai"], folder)
+        assert len(server.seen) == asked
+    # the server says yes to a candidate whose first word stands in the history, and that is what users like
+    assert result.scoring.systems["score-openai"].metrics["auc"].value == 1
+    assert "asked" in (folder / "report" / "report.md").read_text(encoding="utf-8")
 
 
 def test_own_tables_with_ratings(tmp_path):
