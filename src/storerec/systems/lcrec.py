@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storerec.systems.recipe import Recipe
+from storerec.systems.recipe import AS_CODES, Recipe
 
 LC_REC = Recipe(
     name="lc-rec",
@@ -10,7 +10,7 @@ LC_REC = Recipe(
     about="larger language model's embedding, RQ-VAE codes mapped uniformly, alignment with text, soft constraint",
     embedding="larger_language_model",
     coder="rqvae_uniform",
-    recommender={"code_init": "random", "alignment": True, "normaliser": "position"},
+    recommender=AS_CODES | {"code_init": "random", "alignment": True, "normaliser": "position"},
     search={"constraint": "soft"},
 )
 """Of LC-Rec's alignment tasks the one from text to codes is kept, the same that STORE has."""

@@ -15,6 +15,11 @@ Coder = Literal["kmeans", "rqvae", "rqvae_uniform", "unique"]
 Model = Literal["llm", "transformer", "sasrec", "markov", "popularity"]
 
 
+AS_CODES: dict[str, Any] = {"history": "codes", "item_rows": False}
+"""Recommender's fields of systems as their papers have them: histories of codes, and nothing beside codes. STORE takes
+what the comparison's configuration says (``docs/method.md``, section 3)."""
+
+
 class Recipe(Config):
     """One row of the retrieval tables, as a choice of parts that all systems share.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storerec.systems.recipe import Recipe
+from storerec.systems.recipe import AS_CODES, Recipe
 
 _PAPER = "Rajput et al. 2023, arXiv 2305.05065"
 
@@ -23,6 +23,6 @@ TIGER_LLM = Recipe(
     about="TIGER's codes, continued by the language model",
     embedding="encoder",
     coder="rqvae",
-    recommender={"code_init": "random", "alignment": False, "normaliser": "position"},
+    recommender=AS_CODES | {"code_init": "random", "alignment": False, "normaliser": "position"},
 )
 """The same codes, with the language model as the sequence model (the STORE paper's second TIGER row)."""

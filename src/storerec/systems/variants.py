@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from storerec.systems.recipe import Recipe
+from storerec.systems.recipe import AS_CODES, Recipe
 
 _PAPER = "arXiv 2409.07276"
 
@@ -41,6 +41,9 @@ ABLATIONS = (
     _without("no-alignment", "no text-token alignment", recommender={"alignment": False}),
     _without("random-init", "code embeddings drawn at random (ours)", recommender={"code_init": "random"}),
     _without("fresh", "the recommender starts from the untuned language model (ours)", start="fresh"),
+    _without("codes-only", "as in the paper: histories of codes, no rows of items", recommender=AS_CODES),
+    _without("code-history", "histories of codes, with rows of items", recommender={"history": "codes"}),
+    _without("no-item-rows", "histories of items, without rows of items", recommender={"item_rows": False}),
     _without("extra", "colliding items get a further code (ours)", policy="extra"),
     _without("reassign", "colliding items move to free codes (ours)", policy="reassign"),
     _without("position", "probabilities over the position's codes (ours)", recommender={"normaliser": "position"}),
