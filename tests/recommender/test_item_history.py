@@ -59,7 +59,7 @@ def test_training_learns_and_gradients_reach_every_row(load_backbone):
     loss = model(targets=torch.ones_like(items, dtype=torch.bool), **batch)["loss"]
     loss.backward()
     assert (model.item_inputs.grad.abs().sum(1) > 0).nonzero()[:, 0].tolist() == [3, 5, 17]  # the last is no input
-    assert (model.item_outputs.grad.abs().sum(1) > 0).all()
+    assert (model.own_item_outputs.grad.abs().sum(1) > 0).all()
     assert model.code_inputs.grad.abs().sum() > 0
 
 

@@ -71,7 +71,8 @@ class Recommender(TrainableModule):
         if config.item_rows:
             items = len(self.tree.item_codes)
             self.item_inputs = nn.Parameter(torch.zeros(items, rows.shape[1], dtype=rows.dtype, device=rows.device))
-            self.item_outputs = nn.Parameter(torch.zeros_like(self.item_inputs))
+            if not config.tie_codes:
+                self.own_item_outputs = nn.Parameter(torch.zeros_like(self.item_inputs))
         self.offsets = torch.as_tensor(self.starts[:-1], device=weight.device)  # (positions,)
         self.compute_dtype = weight.dtype
 
@@ -93,7 +94,9 @@ class Recommender(TrainableModule):
         outputs = {"output_scale": self.output_scale} if tied else {"own_outputs": self.own_outputs}
         own: dict[str, nn.Parameter] = {"code_inputs": self.code_inputs, **outputs}
         if self.settings.item_rows:
-            own |= {"item_inputs": self.item_inputs, "item_outputs": self.item_outputs}
+            own["item_inputs"] = self.item_inputs
+            if not tied:
+                own["own_item_outputs"] = self.own_item_outputs
         if self.settings.tuning == "lora":
             layers = adapter_parameters(self.base, ADAPTER)
         else:
@@ -105,6 +108,11 @@ class Recommender(TrainableModule):
     def code_outputs(self) -> torch.Tensor:
         """Output rows: (codes of all positions, width)."""
         return self.code_inputs * self.output_scale if self.settings.tie_codes else self.own_outputs
+
+    @property
+    def item_outputs(self) -> torch.Tensor:
+        """What items' own rows add to the sum of their codes' output rows: (items, width)."""
+        return self.item_inputs * self.output_scale if self.settings.tie_codes else self.own_item_outputs
 
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
