@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BundleError,
         ConfigError,
         DataError,
+        EndpointError,
         FetchError,
         MissingExtraError,
         RowError,
@@ -34,6 +35,7 @@ __all__ = [
     "Catalogue",
     "ConfigError",
     "DataError",
+    "EndpointError",
     "FetchError",
     "Histories",
     "MissingExtraError",
@@ -57,8 +59,8 @@ _HOMES = {
         *("Catalogue", "Histories", "Split", "leave_one_out", "read_events", "read_items", "split_users"),
     ),
     "storerec.errors": (
-        *("BackboneError", "BundleError", "ConfigError", "DataError", "FetchError", "MissingExtraError"),
-        *("RowError", "StorerecError", "StorerecWarning", "TrainingError"),
+        *("BackboneError", "BundleError", "ConfigError", "DataError", "EndpointError", "FetchError"),
+        *("MissingExtraError", "RowError", "StorerecError", "StorerecWarning", "TrainingError"),
     ),
     "storerec.pipeline": ("STORE", "StoreConfig"),
 }

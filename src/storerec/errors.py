@@ -45,6 +45,10 @@ class BundleError(StorerecError):
     """A saved bundle is incomplete, altered or of an unknown format; the text names the file."""
 
 
+class EndpointError(StorerecError):
+    """An endpoint cannot be reached, refuses the key, the model or the question, or answers something else."""
+
+
 class MissingExtraError(StorerecError, ImportError):
     """An optional dependency is not installed; the text names the extra that brings it."""
 

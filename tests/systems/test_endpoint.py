@@ -16,9 +16,8 @@ import pytest
 
 from storerec.config import RunOptions
 from storerec.data.fetch import SMOLLM2, registry_file
-from storerec.errors import ConfigError, MissingExtraError, StorerecWarning
+from storerec.errors import ConfigError, EndpointError, MissingExtraError, StorerecWarning
 from storerec.llm.backbone import Backbone, BackboneConfig
-from storerec.systems.endpoint import EndpointError
 from storerec.systems.endpoint_answer import Answer, read_answer
 from storerec.systems.endpoint_cache import AnswerCache
 from storerec.systems.endpoint_config import EndpointConfig

@@ -8,17 +8,13 @@ import time
 from types import ModuleType
 from typing import Any
 
-from storerec.errors import MissingExtraError, StorerecError
+from storerec.errors import EndpointError, MissingExtraError
 from storerec.systems.endpoint_answer import Answer
 from storerec.systems.endpoint_config import EndpointConfig
 from storerec.systems.rate import RateLimit
 
 _LONGEST_PAUSE = 60.0
 _LONGEST_WISH = 900.0
-
-
-class EndpointError(StorerecError):
-    """An endpoint cannot be reached, refuses the key, the model or the question, or answers something else."""
 
 
 class Endpoint:
