@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -146,6 +146,7 @@ def fit(
 
 def _settings(config: Path | None, preset: str | None) -> StoreConfig:
     """Settings of a file, of a preset (cpu by default), or the file's fields over the preset's."""
+    from storerec.config import merged
     from storerec.pipeline import StoreConfig
 
     if config is None:
@@ -154,12 +155,4 @@ def _settings(config: Path | None, preset: str | None) -> StoreConfig:
     if preset is None:
         return own
     base = StoreConfig.preset(preset).model_dump()
-    return StoreConfig.parse(_over(base, own.model_dump(exclude_unset=True)), source=str(config))
-
-
-def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in own.items():
-        inner = base.get(name)
-        merged[name] = _over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
+    return StoreConfig.parse(merged(base, own.model_dump(exclude_unset=True)), source=str(config))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from storerec.codes.rqvae_config import RqVaeConfig
 from storerec.comparison.scoring_config import ScoringConfig
-from storerec.config import Config
+from storerec.config import Config, merged
 from storerec.errors import ConfigError
 from storerec.llm.embeddings import EmbeddingConfig
 from storerec.pipeline.config import StoreConfig
@@ -92,15 +92,6 @@ class ComparisonConfig(Config):
         if exclude_history is not None:
             values["store"]["evaluation"]["exclude_history"] = exclude_history
         return cls.parse(values, source=str(file or f"comparison preset {preset}"))
-
-
-def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``own`` over ``base``, field by field within nested settings."""
-    out = dict(base)
-    for name, value in own.items():
-        inner = base.get(name)
-        out[name] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return out
 
 
 def _store(name: str, **changes: Any) -> dict[str, Any]:
