@@ -133,8 +133,8 @@ def in_time(arguments: argparse.Namespace) -> int:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ask the child to end, as Ctrl-C does (it ends its cells), then end what is left of its session."""
-    os.kill(child.pid, signal.SIGINT)
+    """Ask the child to end (it then ends its cells); what is left of its session after a while is killed."""
+    child.terminate()
     try:
         child.wait(PATIENCE)
     except subprocess.TimeoutExpired:
@@ -164,6 +164,7 @@ def main() -> int:
     arguments = parse(sys.argv[1:])
     if arguments.minutes > 0:
         return in_time(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGINT is ignored by what shells run in the background
     try:
         results = work(arguments)
     except StorerecError as error:
