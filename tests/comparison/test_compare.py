@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from storerec.codes import CodeTable, CodeTree
 from storerec.comparison import Grid, compare, load_data, resolve
+from storerec.comparison.grid import best_rates, cells, run_tasks
+from storerec.comparison.work import Work
 from storerec.data.splits import split
 from storerec.systems.registry import RECIPES
 from tests.comparison import raw
@@ -78,9 +81,10 @@ def test_code_tables_cover_the_catalogue(dataset, request):
     coded = [recipe.name for recipe in EVERYTHING if recipe.coder != "unique"]
     for name in coded:
         stage = folder / "stages" / facts(folder, name)["codes"]
-        table = load_file(stage / "table.safetensors")
-        assert len(table["codes"]) == len(data.catalogue), name
-        assert sorted(table["bucket_items"].tolist()) == list(range(len(data.catalogue))), name
+        table = CodeTable.from_arrays(load_file(stage / "table.safetensors"))
+        assert sorted(table.bucket_items.tolist()) == list(range(len(data.catalogue))), name
+        below = CodeTree.from_table(table).leaves_below[0]
+        assert below.tolist() == [len(data.catalogue)], name
         assert facts(folder, name)["code_report"], name
     unique = load_file(folder / "stages" / facts(folder, "store-reassign")["codes"] / "table.safetensors")
     assert len(np.unique(unique["codes"], axis=0)) == len(data.catalogue)
@@ -111,21 +115,6 @@ def test_a_second_call_reuses_everything(mind):
     assert after == before
     assert f"  {len(EVERYTHING)}/{len(EVERYTHING)} stand from an earlier call" in said
     assert again.to_json() == result.to_json()
-
-
-def test_settings_of_the_evaluation_reuse_the_trainings(mind, tmp_path):
-    data, config, folder, _, _ = mind
-    other = config.model_copy(update={"store": config.store.model_copy(update={"search": shallow(config)})})
-    before = {path.parent: path.stat().st_mtime_ns for path in (folder / "stages").glob("*/done.json")}
-    recipes = resolve(["sasrec", "store-soft"])
-    run(data, other, folder, recipes=recipes)
-    new = {path.parent.name for path in (folder / "stages").glob("*/done.json") if path.parent not in before}
-    assert sorted(name.partition("-")[0] for name in new) == ["lists", "model"]  # the search validates STORE's weights
-    run(data, config, folder)  # the settings of the other tests again
-
-
-def shallow(config):
-    return config.store.search.model_copy(update={"beam": 3})
 
 
 def test_decoding_never_reads_the_targets(mind, tmp_path):
@@ -159,3 +148,17 @@ def test_seeds_and_trials(mind, tmp_path, tiny_backbone, encoder):
         best = max((1.0, 3.0), key=lambda rate: trials[f"{name}-seed4-rate{rate:g}-trial"]["ndcg@10"])
         assert tuning["chosen"][name] == best
     assert tuning["chosen"]["store-soft"] == tuning["chosen"]["store"]
+
+
+def test_other_settings_reuse_the_stages_they_do_not_touch(mind):
+    data, config, folder, _, _ = mind
+    search = config.store.search.model_copy(update={"beam": 3})
+    other = config.model_copy(update={"store": config.store.model_copy(update={"search": search})})
+    before = set((folder / "stages").glob("*/done.json"))
+    recipes = resolve(["popularity", "sasrec", "store-soft"])
+    work = Work.create(folder, data.catalogue, data.histories, other, raw.OPTIONS, None)
+    outcomes = run_tasks(work, cells(recipes, (1,), best_rates(recipes, (1.0,), {})), 0, lambda line: None)
+    assert all(outcome.error is None for outcome in outcomes.values())
+    new = [path.parent.name.partition("-")[0] for path in set((folder / "stages").glob("*/done.json")) - before]
+    assert new.count("model") == 1  # STORE's alone: the search validates its weights
+    assert set(new) == {"lists", "model"}
