@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask a model hub
@@ -15,6 +16,15 @@ torch.set_num_threads(1)
 from storerec.config import RunOptions
 from storerec.llm.backbone import Backbone, BackboneConfig
 from tests import tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen():
+    """Each training ends with a full garbage collection; what stands already need not be searched every time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

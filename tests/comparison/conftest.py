@@ -1,7 +1,5 @@
 """Folders that all tests of the comparison read."""
 
-import gc
-
 import pytest
 
 from tests.comparison import raw
@@ -20,12 +18,3 @@ def raw_mind(tmp_path_factory):
 @pytest.fixture(scope="session")
 def raw_yelp(tmp_path_factory):
     return raw.write_yelp(tmp_path_factory.mktemp("raw-yelp"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _frozen():
-    """Trainer.train ends with a full garbage collection; what stands already need not be searched each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

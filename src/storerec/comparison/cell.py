@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from storerec.comparison.bench import Bench
+from storerec.comparison.bench import Bench, settings_of
 from storerec.comparison.config import ComparisonConfig
 from storerec.comparison.judged import Judged
 from storerec.comparison.models import take_up, train_stage
@@ -66,7 +68,8 @@ def _lists(bench: Bench, recipe: Recipe, rate: float) -> Path:
     parts: dict[str, Any] = {"k": k, "exclude_history": exclude, "recipe": recipe.name}
     if recipe.trained:
         parts["model"] = train_stage(bench, recipe, rate).name
-        parts["search"] = recipe.search_config(bench.config.store.search).model_dump(mode="json", exclude_defaults=True)
+    if recipe.model in ("llm", "transformer"):
+        parts["search"] = settings_of(recipe.search_config(bench.config.store.search))
 
     def make(folder: Path) -> dict[str, Any]:
         system = take_up(bench, recipe, rate)
@@ -99,8 +102,16 @@ def compute(work: Work, task: Task) -> int:
     return 0
 
 
+def _end_with_parent(parent: int) -> None:
+    """End this process when the comparison that started it is gone, however it ended: its cores are not ours then."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main(arguments: list[str]) -> int:
     """Serve ``python -m storerec.comparison.cell FOLDER TASK``."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     work = Work.open(Path(arguments[0]))
     return compute(work, work.task(arguments[1]))
 

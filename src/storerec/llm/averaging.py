@@ -21,8 +21,8 @@ AVERAGE = "average.safetensors"
 class Averaging(TrainerCallback):
     """Exponential moving average of a model's trained weights (Polyak averaging in its usual discounted form).
 
-    Each step moves the average a share ``1 - d`` towards the weights, with ``d = min(decay, (1 + step) / (10 + step))``,
-    so that early averages forget the initial weights.
+    Each step moves the average a share ``1 - d`` towards the weights, ``d = min(decay, (1 + step) / (10 + step))``, so
+    that early averages forget the initial weights.
 
     Parameters
     ----------

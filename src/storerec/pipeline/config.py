@@ -80,8 +80,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "recommender": {
             "layers": 2,
             "tuning": "full",
-            # each measured on MovieLens-100K's validation users, histories excluded, one run: NDCG@10 .097 with neither,
-            # .104 with rows of items, .109 with both; a quarter of the branches is no worse and a third faster
+            # each measured on MovieLens-100K's validation users, histories excluded, one run: NDCG@10 .097 with
+            # neither, .104 with rows of items, .109 with both; a quarter of the branches is no worse, a third faster
             "history": "items",
             "item_rows": True,
             "code_share": 0.25,
