@@ -1,0 +1,38 @@
+"""Every system as its recipe makes it keeps the promises of systems."""
+
+import numpy as np
+import pytest
+
+from storerec.comparison.models import take_up
+from storerec.data.splits import split
+from storerec.systems.base import Exclusions
+from storerec.systems.registry import RECIPES
+from tests.systems import planted
+from tests.systems.conformance import check_system
+
+pytestmark = pytest.mark.filterwarnings("ignore::storerec.errors.StorerecWarning")
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_backbone, tmp_path_factory):
+    """One bench for all: stages that recipes share are made once, trainings last two steps."""
+    world, config = planted.text_world(users=80), planted.settings(tiny_backbone(), steps=2)
+    return world.bench(tmp_path_factory.mktemp("stages"), config)
+
+
+# a soft constraint drops beams, so its lists may be short: tests/systems/test_generative.py has what these promise
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.search != {"constraint": "soft"}])
+def test_conformance(bench, name):
+    users = split(bench.histories, planted.SPLIT, 0).test.histories.tail(5).select(np.arange(6))
+    check_system(take_up(bench, RECIPES[name], 1.0), users, len(bench.catalogue), k=5)
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.search == {"constraint": "soft"}])
+def test_soft_systems_return_existing_items_once(bench, name):
+    users = split(bench.histories, planted.SPLIT, 0).test.histories
+    lists = take_up(bench, RECIPES[name], 1.0).recommend(users, 10, exclude=Exclusions(history=True))
+    for user, row in enumerate(lists.items):
+        found = row[row >= 0]
+        assert len(set(found.tolist())) == len(found)
+        assert (row[len(found) :] == -1).all()
+        assert not set(found.tolist()) & set(users.sequence(user).tolist())
