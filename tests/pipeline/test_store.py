@@ -137,6 +137,21 @@ def test_a_moved_bundle_gives_the_same_answers(store, tmp_path):
         loaded.evaluate()
 
 
+def test_items_as_one_token_with_rows_of_their_own_survive_a_bundle(tiny_backbone, tmp_path):
+    catalogue, histories = worlds.data()
+    extra = {"history": "items", "item_rows": True, "code_share": 0.5, "tuning": "full", "layers": 2}
+    phase = {"epochs": 3, "learning_rate": 3e-3, "average": 0.9}
+    config = worlds.config(tiny_backbone("llama"), **extra, joint=phase, alone=phase)
+    store = STORE.fit(catalogue, histories, config, folder=tmp_path / "run", options=OPTIONS)
+    assert float(store.recommender.item_inputs.abs().sum()) > 0
+    check_system(store.system, histories.select(np.arange(6)), len(catalogue))
+    store.save(tmp_path / "bundle")
+    history = ["item-1", "item-4"]
+    for again in (STORE.load(tmp_path / "bundle", options=OPTIONS), STORE.of_run(RunFolder.open(tmp_path / "run"))):
+        assert again.recommend(history, 12) == store.recommend(history, 12)
+        assert again.score(history, ["item-7", "item-2"]) == store.score(history, ["item-7", "item-2"])
+
+
 def test_a_bundle_on_another_backbone_is_refused(store, tmp_path, tiny_backbone):
     store.save(tmp_path / "a")
     with pytest.raises(BundleError, match="not the model this bundle was trained on"):
