@@ -86,8 +86,12 @@ def order_world(users=300, length=8, items=24):
     return World(Catalogue.from_frame(frame), _histories(walks))
 
 
-def settings(backbone, *, policy="bucket", epochs=6.0, steps=None):
-    """Small parts that train whole, at rates that suit their size; for ``steps`` steps at most."""
+def settings(backbone, *, policy="bucket", epochs=8.0, steps=None, **recommender):
+    """Small parts that train whole, at rates that suit their size; for ``steps`` steps at most.
+
+    There are as many codes per position as kinds in the world of texts: with more, a clusterer splits some kind, and
+    its items are then alike in their first code only if they are in the same part.
+    """
     phase = {"epochs": epochs, "max_steps": steps, "learning_rate": 3e-3, "checkpoint_steps": 1000}
     embedding = {"source": "language_model", "name": str(backbone), "max_tokens": 24}
     return ComparisonConfig.parse(
@@ -101,7 +105,7 @@ def settings(backbone, *, policy="bucket", epochs=6.0, steps=None):
                     "batch_items": 16,
                     "training": {"max_steps": steps or 20, "learning_rate": 3e-3, "checkpoint_steps": 1000},
                 },
-                "clusterer": {"clusters": 10, "dims": 8},
+                "clusterer": {"clusters": len(WORDS), "dims": 8},
                 "codes": {"policy": policy},
                 "recommender": {
                     "max_history": 4,
@@ -113,17 +117,25 @@ def settings(backbone, *, policy="bucket", epochs=6.0, steps=None):
                     "joint": phase | {"epochs": 1},
                     "alone": phase,
                     "prompts": Prompts.short().model_dump(),
-                },
+                }
+                | recommender,
                 "search": {"beam": 20},
             },
-            "rqvae": {"levels": 2, "codes": 10, "latent": 8, "hidden": [32], "epochs": 200, "max_steps": steps or 200},
+            "rqvae": {
+                "levels": 2,
+                "codes": len(WORDS),
+                "latent": 8,
+                "hidden": [32],
+                "epochs": 400,
+                "max_steps": steps or 400,
+            },
             "encoder": embedding,
             "sasrec": {
                 "width": 32,
                 "dropout": 0.0,
                 "max_history": 4,
                 "batch_size": 16,
-                "training": phase | {"learning_rate": 5e-3, "epochs": 8},
+                "training": phase | {"learning_rate": 5e-3, "epochs": epochs + 12},
             },
             "transformer": {
                 "max_history": 4,
@@ -134,7 +146,7 @@ def settings(backbone, *, policy="bucket", epochs=6.0, steps=None):
                 "feed_forward": 64,
                 "dropout": 0.0,
                 "batch_size": 16,
-                "training": phase | {"learning_rate": 5e-3, "epochs": 8},
+                "training": phase | {"learning_rate": 5e-3, "epochs": epochs + 4},
             },
         }
     )
