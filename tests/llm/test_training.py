@@ -206,7 +206,7 @@ def test_averages_are_what_is_validated_and_kept(tmp_path):
     model, seen = averages(tmp_path / "averaged", 0.8)
     expected, average = [], 0.0
     for step, number in enumerate(raw, 1):  # the weights themselves move as without averaging
-        decay = min(0.8, (1 + step) / (10 + step))
+        decay = min(0.8, step / (step + 3))
         average = decay * average + (1 - decay) * number
         expected.append(average)
     assert seen == pytest.approx(expected, rel=1e-5)
