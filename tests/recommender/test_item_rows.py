@@ -75,6 +75,22 @@ def test_the_loss_is_that_of_codes_and_items(load_backbone):
     assert float(loss) == pytest.approx(-(codes[0, target] - share + rows[0, target]) / len(model.sizes), abs=1e-4)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_output_rows_of_items_without_events_stay_zero(load_backbone, tied):
+    world = worlds.make(load_backbone("llama"), item_rows=True, tie_codes=tied)
+    model = world.model
+    counts = np.ones(40, np.int64)
+    counts[[7, 30]] = 0
+    model.train_only_own()
+    model.hold_unseen(counts)
+    items = torch.as_tensor([[3, 17, 5, 8]])
+    words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
+    batch = {"context": words, "context_lengths": torch.tensor([words.shape[1]]), "items": items}
+    model(targets=torch.ones_like(items, dtype=torch.bool), **batch)["loss"].backward()
+    rows = model.item_inputs if tied else model.own_item_outputs
+    assert (rows.grad.abs().sum(1) == 0).nonzero()[:, 0].tolist() == [7, 30]
+
+
 def test_rows_of_zero_change_no_code_and_unseen_items_keep_them(load_backbone):
     world = worlds.make(load_backbone("llama"), item_rows=True)
     with torch.no_grad():

@@ -130,7 +130,8 @@ class Bench:
 
     def codes_folder(self, recipe: Recipe) -> Path:
         """Code table of all items, and where code embeddings may start."""
-        policy = recipe.policy or self.config.store.codes.policy
+        # unique codes cannot collide, and have no distances to reassign by
+        policy = "bucket" if recipe.coder == "unique" else recipe.policy or self.config.store.codes.policy
         table = self.config.store.codes.model_copy(update={"policy": policy})
         parts: dict[str, Any] = {"coder": recipe.coder, "table": settings_of(table)}
         source = None

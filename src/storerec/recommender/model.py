@@ -114,6 +114,18 @@ class Recommender(TrainableModule):
         """What items' own rows add to the sum of their codes' output rows: (items, width)."""
         return self.item_inputs * self.output_scale if self.settings.tie_codes else self.own_item_outputs
 
+    def hold_unseen(self, counts: np.ndarray) -> None:
+        """Keep the output rows of items without events at zero in training; ``counts`` (items,) are their events.
+
+        As wrong answers to every event they would only learn to be unlikely, their kind's most of all, and so would
+        undo what their codes say.
+        """
+        if not self.settings.item_rows:
+            return
+        rows = self.item_inputs if self.settings.tie_codes else self.own_item_outputs
+        seen = torch.as_tensor(counts > 0, device=rows.device)[:, None]  # (items, 1)
+        rows.register_hook(lambda gradient: gradient * seen)
+
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
         if self.settings.tuning == "lora":

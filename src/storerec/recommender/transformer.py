@@ -80,7 +80,7 @@ class TransformerRecommender(TrainableModule):
 
     def code_vectors(self, codes: torch.Tensor) -> torch.Tensor:
         """Input vectors of item codes: (..., positions) -> (..., positions, width)."""
-        offsets = torch.tensor(self.bounds[: codes.shape[-1]], device=codes.device)
+        offsets = torch.tensor(self.bounds[: codes.shape[-1]], dtype=torch.int64, device=codes.device)
         return F.embedding(codes + offsets, self.codes)
 
     def encode(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
