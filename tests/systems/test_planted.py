@@ -52,7 +52,7 @@ def test_codes_of_text_reach_items_without_events(text, name):
 
 
 def test_rows_of_items_leave_cold_items_to_their_codes(text):
-    # long enough for the rows to matter: before those of unseen items were held, 24 epochs cost an eighth of cold recall
+    # long enough for rows to matter: when those of unseen items moved, 24 epochs cost an eighth of cold recall
     warm, cold, right = text.recalls("store", epochs=24, history="items", item_rows=True)
     assert warm > 0.9
     assert cold > 0.9
