@@ -29,11 +29,11 @@ def test_branches_equal_sequences_written_out(family, load_backbone):
     codes = model.tree.item_codes[items]
     context = torch.as_tensor([[5, 6, 7, 8], [9, 10, 11, 11]])
     lengths = torch.as_tensor([4, 3])  # the second row's context is padded
-    found = model.code_hidden(context, lengths, codes, items)
+    found = model.code_hidden(context, lengths, items)
     for row in range(2):
         words = model.backbone.embed(context[row : row + 1, : lengths[row]])
         for target in range(4):
-            past = model.item_vectors(codes[row : row + 1, :target], items[row : row + 1, :target])
+            past = model.history_tokens(items[row : row + 1, :target])
             own = model.code_inputs[codes[row, target, :-1] + model.offsets[:-1]][None]
             whole = torch.cat([words, past, own], dim=1)
             plain = model.run(whole, torch.arange(whole.shape[1])[None])[0, -len(model.sizes) :]
@@ -68,9 +68,9 @@ def test_a_share_of_branches_gives_the_same_outputs_and_the_whole_loss_on_averag
     model = world.model
     items = torch.as_tensor([[3, 17, 5, 8, 21, 30]])
     words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
-    codes, lengths = model.tree.item_codes[items], torch.tensor([words.shape[1]])
-    every = model._branched(words, lengths, codes, items, torch.arange(6))
-    some = model._branched(words, lengths, codes, items, torch.tensor([1, 4]))
+    lengths = torch.tensor([words.shape[1]])
+    every = model.branched(words, lengths, items, torch.arange(6))
+    some = model.branched(words, lengths, items, torch.tensor([1, 4]))
     torch.testing.assert_close(some[0], every[0], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(some[1], every[1][:, [1, 4]], atol=1e-4, rtol=1e-3)
     batch = {"context": words, "context_lengths": lengths, "items": items}

@@ -46,14 +46,13 @@ def noisy(model):
     return model.requires_grad_(False).eval()
 
 
-def one_by_one(model, candidates):
+def one_by_one(model, recommender, candidates):
     """Each candidate alone: plain causal sequences without mask, packing, padding or batches."""
     model.use_adapters()
     margins = []
     for group, item in zip(candidates.groups, candidates.items, strict=True):
         past = torch.as_tensor(candidates.histories.sequence(group)[-model.settings.max_history :].astype(np.int64))
         own = torch.as_tensor([int(item)])
-        recommender = model._reader[0]
         vectors = model.code_inputs[model.tree.item_codes[past] + model.offsets]  # (items, positions, width)
         if recommender.settings.history == "items":
             vectors = vectors.sum(1, keepdim=True) / model.tree.levels**0.5
@@ -76,7 +75,7 @@ def test_histories_are_read_as_the_recommender_reads_them(load_backbone, history
     model = noisy(CodeScorer(world.model, ScorerConfig(max_history=5, packed=3)))
     candidates = random_candidates()
     np.testing.assert_allclose(
-        predict(model, candidates, torch.float64), one_by_one(model, candidates), rtol=1e-9, atol=1e-9
+        predict(model, candidates, torch.float64), one_by_one(model, world.model, candidates), rtol=1e-9, atol=1e-9
     )
 
 
@@ -90,7 +89,7 @@ def test_a_packed_pass_equals_one_pass_per_candidate(family, load_backbone, reco
     candidates = random_candidates()
     packed = predict(model, candidates, torch.float64)
     assert np.ptp(packed) > 0.01
-    np.testing.assert_allclose(packed, one_by_one(model, candidates), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(packed, one_by_one(model, world.model, candidates), rtol=1e-9, atol=1e-9)
 
 
 def test_other_candidates_and_groups_do_not_change_a_score(load_backbone):

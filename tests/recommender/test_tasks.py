@@ -119,7 +119,7 @@ def test_in_an_alignment_batch_the_codes_follow_the_text_directly(load_backbone)
     assert batch["targets"].tolist() == [[True]] * 3
     codes = model.tree.item_codes[batch["items"]]
     flat = (codes + model.offsets).flatten(1)
-    inputs = model.inputs(batch["context"], batch["context_lengths"], flat)
+    inputs = model.inputs(batch["context"], batch["context_lengths"], model.history_tokens(batch["items"]))
     for place, item in enumerate((3, 20, 39)):
         length = int(batch["context_lengths"][place])
         text = backbone.tokenizer.decode(batch["context"][place, :length])

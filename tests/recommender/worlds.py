@@ -71,7 +71,7 @@ def exact_scores(world: World, histories: Histories, normaliser: str) -> np.ndar
         rows = torch.cat([past.expand(n, -1), everything[:, None]], dim=1)  # (items, history + 1)
         codes = model.tree.item_codes[rows]
         context = torch.as_tensor(instruction).expand(n, -1)
-        hidden = model.code_hidden(context, torch.full((n,), len(instruction)), codes)[
+        hidden = model.code_hidden(context, torch.full((n,), len(instruction)), rows)[
             :, -1
         ]  # (items, positions, width)
         total = torch.zeros(n, dtype=torch.float64)

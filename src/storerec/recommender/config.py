@@ -10,6 +10,7 @@ from storerec.config import Config
 from storerec.llm.adapters import LoraConfig
 from storerec.llm.prompts import Prompts
 from storerec.llm.training import TrainingConfig
+from storerec.recommender.history import HistoryForm
 
 Normaliser = Literal["children", "position", "vocabulary"]
 
@@ -65,7 +66,7 @@ class RecommenderConfig(Config):
     """Use one row per code for input and output, times a learned scale that starts at ``output_scale``; a code then
     learns from being read and from being predicted."""
 
-    history: Literal["codes", "items"] = "codes"
+    history: HistoryForm = "codes"
     """codes: a history item is read as its codes, one token each (paper). items: as one token, the sum of its codes'
     vectors (ours): histories are as many times shorter as an item has codes, and what the first layer must otherwise
     gather from several tokens stands in one. The next item's codes are generated one by one in both."""

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from storerec.data.histories import Histories
 from storerec.llm.precision import arithmetic
+from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 
 
@@ -51,7 +52,7 @@ class Decoder:
         model, device = self.model, self.instruction.device
         recent = histories.tail(model.settings.max_history)
         counts = torch.from_numpy(np.ascontiguousarray(recent.lengths.astype(np.int64))).to(device)
-        longest, positions = int(counts.max()), len(model.sizes)
+        longest = int(counts.max())
         steps = torch.arange(longest, device=device)
         places = torch.from_numpy(recent.offsets[:-1].astype(np.int64)).to(device)[:, None] + steps
         flat = torch.from_numpy(np.append(recent.items, 0).astype(np.int64)).to(device)
@@ -59,14 +60,8 @@ class Decoder:
         users = len(counts)
         context = self.instruction.expand(users, -1)
         whole = torch.full((users,), len(self.instruction), device=device)
-        if model.settings.history == "items":
-            vectors = model.item_vectors(model.tree.item_codes[items], items)  # (users, longest, width)
-            inputs = torch.cat([model.backbone.embed(context), vectors], dim=1)  # (users, total, width)
-            lengths = whole + counts
-        else:
-            codes = (model.tree.item_codes[items] + model.offsets).flatten(1)  # (users, longest x positions)
-            inputs = model.inputs(context, whole, codes, items)
-            lengths = whole + counts * positions
+        inputs = model.inputs(context, whole, model.history_tokens(items))  # (users, total, width)
+        lengths = whole + counts * tokens_of_item(len(model.sizes), model.settings.history)
         total = torch.arange(inputs.shape[1], device=device)
         cache = DynamicCache(config=cast("Any", model.base.config))
         model.use_adapters()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
 from storerec.recommender.config import RecommenderConfig
-from storerec.recommender.normalisers import position_loss
+from storerec.recommender.history import history_tokens
+from storerec.recommender.losses import target_loss
 from storerec.recommender.rows import initial_rows
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
@@ -136,81 +136,56 @@ class Recommender(TrainableModule):
         super().train_only_own()
         self.use_adapters(train=True)
 
-    def inputs(
-        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, items: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Input vectors of contexts directly followed by codes.
+    def history_tokens(self, items: torch.Tensor) -> torch.Tensor:
+        """Input vectors of items as histories have them: (rows, items) -> (rows, tokens, width)."""
+        read = F.embedding(
+            self.tree.item_codes[items] + self.offsets, self.code_inputs
+        )  # (rows, items, positions, width)
+        own = F.embedding(items, self.item_inputs) if self.settings.item_rows else None  # (rows, items, width)
+        return history_tokens(read, own, self.settings.history)
+
+    def inputs(self, context: torch.Tensor, lengths: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        """Input vectors of contexts directly followed by others.
 
         Parameters
         ----------
         context: (rows, longest) right-padded text token ids.
         lengths: (rows,) context lengths.
-        codes: (rows, codes) numbers of code tokens in the joint vocabulary (position offset added).
-        items: (rows, items) the items they are the codes of, in order, for the items' own rows; codes past the last
-            item's are of no whole item.
+        read: (rows, tokens, width) vectors, of a history say.
 
         Returns
         -------
-        (rows, longest + codes, width); padding to the right.
+        (rows, longest + tokens, width); padding to the right.
         """
         words = self.backbone.embed(context)  # (rows, longest, width)
-        read = F.embedding(codes, self.code_inputs)  # (rows, codes, width)
-        if self.settings.item_rows and items is not None and items.shape[1]:
-            read = read + self._own_inputs(items, read)
-        read = F.dropout(read, self.settings.dropout, self.training)
-        both = torch.cat([words, read], dim=1)  # (rows, longest + codes, width)
+        both = torch.cat([words, self.drop(read)], dim=1)  # (rows, longest + tokens, width)
         longest, total = context.shape[1], both.shape[1]
         if bool((lengths == longest).all()):
             return both
         places = torch.arange(total, device=context.device)
-        after = places - lengths[:, None]  # (rows, total): 0.. on the codes
+        after = places - lengths[:, None]  # (rows, total): 0.. on what follows
         source = torch.where(after < 0, places, (longest + after).clamp(max=total - 1))
-        return both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # codes right after the context
+        return both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # right after the context
 
-    def _own_inputs(self, items: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """The items' own input rows, each at its item's last code: (rows, codes, width), zero elsewhere."""
-        positions = len(self.sizes)
-        places = torch.arange(items.shape[1], device=items.device) * positions + positions - 1
-        places = places[places < like.shape[1]]
-        own = torch.zeros_like(like)
-        own[:, places] = F.embedding(items[:, : len(places)], self.item_inputs).to(like.dtype)
-        return own
-
-    def code_hidden(
-        self, context: torch.Tensor, lengths: torch.Tensor, codes: torch.Tensor, own: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Outputs that predict each code: (rows, items, positions, width) for ``codes`` (rows, items, positions).
-
-        ``own`` (rows, items) are the items whose codes these are, for their own rows.
-        """
-        if self.settings.history == "items":
-            everyone = torch.arange(codes.shape[1], device=codes.device)
-            first, rest = self._branched(context, lengths, codes, own, everyone)
-            return torch.cat([first[:, :, None], rest], dim=2)
-        rows, items, positions = codes.shape
-        flat = (codes + self.offsets).flatten(1)  # (rows, items x positions)
-        inputs = self.inputs(context, lengths, flat[:, :-1], own)
-        places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
-        hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
-        before = (lengths - 1)[:, None] + torch.arange(items * positions, device=inputs.device)
-        hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
-        return hidden.unflatten(1, (items, positions))
-
-    def item_vectors(self, codes: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
-        """One input vector per item: (..., positions) codes and (...) items -> (..., width)."""
-        # divided so that a sum of unrelated rows keeps the scale of a word
-        vectors = F.embedding(codes + self.offsets, self.code_inputs).sum(-2) / len(self.sizes) ** 0.5
-        if self.settings.item_rows and items is not None:
-            vectors = vectors + F.embedding(items, self.item_inputs)
+    def drop(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Dropout in training."""
         return F.dropout(vectors, self.settings.dropout, self.training)
 
-    def _branched(
-        self,
-        context: torch.Tensor,
-        lengths: torch.Tensor,
-        codes: torch.Tensor,
-        own: torch.Tensor | None,
-        owners: torch.Tensor,
+    def code_hidden(self, context: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Outputs that predict each code of ``items`` (rows, items): (rows, items, positions, width)."""
+        rows, count = items.shape
+        if self.settings.history == "items":
+            first, rest = self.branched(context, lengths, items, torch.arange(count, device=items.device))
+            return torch.cat([first[:, :, None], rest], dim=2)
+        inputs = self.inputs(context, lengths, self.history_tokens(items)[:, :-1])
+        places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
+        hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
+        before = (lengths - 1)[:, None] + torch.arange(count * len(self.sizes), device=inputs.device)
+        hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
+        return hidden.unflatten(1, (count, len(self.sizes)))
+
+    def branched(
+        self, context: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor, owners: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`code_hidden` for histories of one token per item, with codes after the first for some items only.
 
@@ -219,19 +194,18 @@ class Recommender(TrainableModule):
         end, as in generation. Gives outputs for all first codes (rows, items, width) and for the others of owners
         (rows, branches, positions - 1, width).
         """
-        items, positions = codes.shape[1:]
-        branch = F.embedding(codes[:, owners, :-1] + self.offsets[:-1], self.code_inputs).flatten(1, 2)
-        branch = F.dropout(branch, self.settings.dropout, self.training)  # (rows, branches x (positions - 1), width)
-        past = self.item_vectors(codes[:, :-1], None if own is None else own[:, :-1])  # (rows, items - 1, width)
+        count, positions, longest = items.shape[1], len(self.sizes), context.shape[1]
+        codes = self.tree.item_codes[items[:, owners]][..., :-1] + self.offsets[:-1]  # (rows, branches, positions - 1)
+        branch = self.drop(F.embedding(codes, self.code_inputs).flatten(1, 2))
+        past = self.drop(self.history_tokens(items[:, :-1]))  # (rows, items - 1, width)
         inputs = torch.cat([self.backbone.embed(context), past, branch], dim=1)  # (rows, total, width)
-        places, seen = branch_layout(context.shape[1], lengths, items, positions, owners)
+        places, seen = branch_layout(longest, lengths, count, positions, owners)
         mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=inputs.device)
         mask = mask.masked_fill(~seen, torch.finfo(inputs.dtype).min)
         hidden = self.run(inputs, places, attention_mask=mask[:, None])  # mask: (rows, 1, total, total)
-        longest = context.shape[1]
         first = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))  # (rows, 1, width)
-        first = torch.cat([first, hidden[:, longest : longest + items - 1]], dim=1)  # (rows, items, width)
-        return first, hidden[:, longest + items - 1 :].unflatten(1, (len(owners), positions - 1))
+        first = torch.cat([first, hidden[:, longest : longest + count - 1]], dim=1)  # (rows, items, width)
+        return first, hidden[:, longest + count - 1 :].unflatten(1, (len(owners), positions - 1))
 
     def run(self, inputs: torch.Tensor, positions: torch.Tensor, **cache: Any) -> torch.Tensor:
         """The layers over input vectors; right padding under a causal mask reaches no real token."""
@@ -255,43 +229,8 @@ class Recommender(TrainableModule):
         return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean cross-entropy per code, over the batch's target items only.
-
-        ``batch``: ``context``, ``context_lengths``, ``items`` (rows, items) catalogue rows (padding anything) and
-        ``targets`` (rows, items) bool.
-        """
-        items, told = batch["items"], batch["targets"]
-        codes = self.tree.item_codes[items]  # (rows, items, positions)
-        reading = (batch["context"], batch["context_lengths"], codes, items)
-        if self.settings.history == "items":
-            owners = self._owners(items.shape[1], items.device)
-            first, rest = self._branched(*reading, owners)
-        else:
-            owners = torch.arange(items.shape[1], device=items.device)
-            hidden = self.code_hidden(*reading)  # (rows, items, positions, width)
-            first, rest = hidden[:, :, 0], hidden[:, :, 1:]
-        first = F.dropout(first[told], self.settings.dropout, self.training)  # (targets, width)
-        rest = F.dropout(rest[told[:, owners]], self.settings.dropout, self.training)  # (., positions - 1, width)
-        rows, branched = items[told], items[:, owners][told[:, owners]]
-        normaliser = self.settings.normaliser
-        losses = [position_loss(self, self.tree, first, rows, 0, normaliser)]
-        if len(branched):
-            losses += [
-                position_loss(self, self.tree, rest[:, p - 1], branched, p, normaliser)
-                for p in range(1, self.tree.levels)
-            ]
-        loss = torch.stack(losses).mean()
-        if self.settings.item_rows:  # the item as one more prediction beside its codes
-            whole = F.cross_entropy(self.item_logits(first), rows)
-            loss = loss + self.settings.item_loss * whole / len(self.sizes)
-        return {"loss": loss}
-
-    def _owners(self, items: int, device: torch.device) -> torch.Tensor:
-        """The items of a window, by number, whose codes after the first are trained this time; all in evaluation."""
-        if not self.training or self.settings.code_share >= 1 or items < 2:
-            return torch.arange(items, device=device)
-        count = math.ceil(self.settings.code_share * items)
-        return torch.randperm(items)[:count].sort().values.to(device)
+        """The loss of a batch; see :func:`storerec.recommender.losses.target_loss`."""
+        return {"loss": target_loss(self, batch)}
 
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""

@@ -18,6 +18,7 @@ from storerec.llm.layers import depth
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.training import TrainingConfig
+from storerec.recommender.history import history_tokens, tokens_of_item
 from storerec.recommender.model import ADAPTER as RECOMMENDER_ADAPTER
 from storerec.recommender.model import Recommender
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
@@ -84,8 +85,11 @@ class CodeScorer(TrainableModule):
         rows = recommender.code_inputs
         self.code_inputs = nn.Parameter(rows.detach().clone()) if own_codes else rows  # (codes of all positions, width)
         self._own_codes = own_codes
-        # a list hides the recommender: it is read for histories of one token per item, and is no part of this module
-        self._reader = [recommender]
+        self.history = recommender.settings.history
+        # a buffer moves with this module; the recommender's own rows are read, not trained here
+        own = recommender.item_inputs.detach() if recommender.settings.item_rows else None
+        self.item_inputs: torch.Tensor | None
+        self.register_buffer("item_inputs", own, persistent=False)  # (items, width)
         prompts = recommender.settings.prompts
         device = self.backbone.device
         texts = (prompts.sequence, prompts.score_question)
@@ -168,9 +172,10 @@ class CodeScorer(TrainableModule):
         shown = self._read(candidates)  # (rows, candidates, positions, width)
         asked = question[:, None].expand(-1, count, -1, -1)  # (rows, candidates, tokens, width)
         blocks = torch.cat([shown, asked], dim=2)  # (rows, candidates, block, width)
-        past = self._past(history)  # (rows, tokens, width)
+        own = None if self.item_inputs is None else F.embedding(history, self.item_inputs)  # (rows, items, width)
+        past = history_tokens(self._read(history), own, self.history)  # (rows, tokens, width)
         inputs = torch.cat([before, past, blocks.flatten(1, 2)], dim=1)
-        each = 1 if self._by_item else self.tree.levels
+        each = tokens_of_item(self.tree.levels, self.history)
         ends = before.shape[1] + lengths * each  # (rows,) tokens before a candidate
         places, seen = packing(ends, inputs.shape[1] - count * blocks.shape[2], count, blocks.shape[2])
         lowest = torch.finfo(inputs.dtype).min
@@ -189,23 +194,6 @@ class CodeScorer(TrainableModule):
         """Input vectors of items' codes: (...,) -> (..., positions, width)."""
         codes = self.tree.item_codes[items] + self.offsets
         return F.dropout(F.embedding(codes, self.code_inputs), self.settings.dropout, self.training)
-
-    @property
-    def _by_item(self) -> bool:
-        return self._reader[0].settings.history == "items"
-
-    def _past(self, history: torch.Tensor) -> torch.Tensor:
-        """Input vectors of histories as the recommender reads them: (rows, items) -> (rows, tokens, width)."""
-        read = self._read(history)  # (rows, items, positions, width)
-        recommender = self._reader[0]
-        if not self._by_item:
-            if recommender.settings.item_rows:
-                own = torch.zeros_like(read)
-                own[..., -1, :] = F.embedding(history, recommender.item_inputs).to(own.dtype)
-                read = read + own
-            return read.flatten(1, 2)
-        past = read.sum(-2) / self.tree.levels**0.5
-        return past + F.embedding(history, recommender.item_inputs) if recommender.settings.item_rows else past
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean binary cross-entropy over the candidates that ``told`` marks.

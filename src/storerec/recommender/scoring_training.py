@@ -18,6 +18,7 @@ from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.llm.training import train
+from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 
@@ -177,7 +178,8 @@ def train_code_scorer(
 def check_scorer_room(model: CodeScorer) -> None:
     """Raise ConfigError when a longest history with a candidate is longer than the backbone reads."""
     limit, levels = model.backbone.max_positions, model.tree.levels
-    need = len(model.instruction) + (model.settings.max_history + 1) * levels + len(model.question)
+    history = model.settings.max_history * tokens_of_item(levels, model.history)
+    need = len(model.instruction) + history + levels + len(model.question)
     if limit is not None and need > limit:
         raise ConfigError(
             f"scorer.max_history: its sequences take up to {need} positions, "

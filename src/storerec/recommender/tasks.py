@@ -15,6 +15,7 @@ from storerec.errors import ConfigError
 from storerec.llm.backbone import Backbone
 from storerec.llm.batching import Ragged
 from storerec.recommender.config import RecommenderConfig
+from storerec.recommender.history import tokens_of_item
 
 SEQUENCE, ALIGNMENT = 0, 1
 
@@ -143,7 +144,7 @@ def check_room(backbone: Backbone, config: RecommenderConfig, positions: int) ->
         len(backbone.encode([text], max_tokens=10_000, begin=begin).flat)
         for text, begin in ((config.prompts.sequence, True), (config.prompts.alignment_after, False))
     )
-    read = positions if config.history == "codes" else 1
+    read = tokens_of_item(positions, config.history)
     history = words + config.max_history * read + positions - 1  # the last code is only predicted
     text = config.alignment_tokens + question + positions - 1
     for name, need in (("max_history", history), ("alignment_tokens", text if config.alignment else 0)):

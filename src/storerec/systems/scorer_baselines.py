@@ -10,23 +10,11 @@ from numpy.typing import NDArray
 from storerec.data.histories import Histories
 from storerec.data.judgements import Candidates, Judgements
 from storerec.errors import DataError
-from storerec.systems.popularity import check_rows
+from storerec.systems.popularity import Popularity, check_rows
 
 
-class PopularityScorer:
+class PopularityScorer(Popularity):
     """Scores an item by its number of training events, for every user alike."""
-
-    name = "popularity"
-
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        """Take training counts (n_items,)."""
-        self.counts = counts
-
-    @classmethod
-    def fit(cls, train: Histories, n_items: int) -> Self:
-        """Count the training events of each of ``n_items`` items; DataError for a row beyond them."""
-        check_rows(train, n_items)
-        return cls(train.item_counts(n_items))
 
     def score(self, candidates: Candidates) -> NDArray[np.float32]:
         """Training events of each candidate; see :class:`storerec.systems.scorer.Scorer`."""

@@ -1,0 +1,53 @@
+"""What a recommender is trained on: the codes of target items, and the items themselves by their own rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from storerec.recommender.normalisers import position_loss
+
+if TYPE_CHECKING:
+    from storerec.recommender.model import Recommender
+
+
+def target_loss(model: Recommender, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy per code over the batch's target items only, plus that of the items by their own rows.
+
+    ``batch``: ``context`` (rows, longest), ``context_lengths`` (rows,), ``items`` (rows, items) catalogue rows (padding
+    anything) and ``targets`` (rows, items) bool.
+    """
+    items, told = batch["items"], batch["targets"]
+    reading = (batch["context"], batch["context_lengths"], items)
+    if model.settings.history == "items":
+        owners = drawn_owners(model, items)
+        first, rest = model.branched(*reading, owners)
+    else:
+        owners = torch.arange(items.shape[1], device=items.device)
+        hidden = model.code_hidden(*reading)  # (rows, items, positions, width)
+        first, rest = hidden[:, :, 0], hidden[:, :, 1:]
+    first = model.drop(first[told])  # (targets, width)
+    rest = model.drop(rest[told[:, owners]])  # (targets with branches, positions - 1, width)
+    rows, branched = items[told], items[:, owners][told[:, owners]]
+    normaliser = model.settings.normaliser
+    losses = [position_loss(model, model.tree, first, rows, 0, normaliser)]
+    if len(branched):
+        later = range(1, model.tree.levels)
+        losses += [position_loss(model, model.tree, rest[:, p - 1], branched, p, normaliser) for p in later]
+    loss = torch.stack(losses).mean()
+    if model.settings.item_rows:  # the item as one more prediction beside its codes
+        whole = F.cross_entropy(model.item_logits(first), rows)
+        loss = loss + model.settings.item_loss * whole / len(model.sizes)
+    return loss
+
+
+def drawn_owners(model: Recommender, items: torch.Tensor) -> torch.Tensor:
+    """The items of a window, by number, whose codes after the first are trained this time; all in evaluation."""
+    count = items.shape[1]
+    if not model.training or model.settings.code_share >= 1 or count < 2:
+        return torch.arange(count, device=items.device)
+    return torch.randperm(count)[: math.ceil(model.settings.code_share * count)].sort().values.to(items.device)
