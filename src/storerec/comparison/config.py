@@ -154,6 +154,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "head_width": 32,
             "feed_forward": 512,
             "dropout": 0.2,
+            "attention_dropout": 0.0,
             "batch_size": 16,
             "training": _SMALL | {"epochs": 16, "patience": 4},
         },

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import T5Config
-from transformers.models.t5.modeling_t5 import T5Stack
+from transformers.models.t5.modeling_t5 import T5Attention, T5Stack
 
 from storerec.codes import CodeTree
 from storerec.llm.precision import arithmetic
@@ -200,6 +200,10 @@ def _stack(config: TransformerConfig, *, decoder: bool) -> T5Stack:
     stack = T5Stack(settings)
     stack.set_attn_implementation("eager")  # it adds our biases as they are
     del stack.embed_tokens  # codes have rows of their own
+    if config.attention_dropout is not None:
+        for attention in stack.modules():
+            if isinstance(attention, T5Attention):
+                attention.dropout = config.attention_dropout
     return stack
 
 
