@@ -91,6 +91,8 @@ def test_another_folders_files_are_left_alone(tables):
     (tables.out / "thesis.tex").touch()
     assert "no comparison's folder" in the_error(tables(systems="markov"))
     assert [path.name for path in tables.out.iterdir()] == ["thesis.tex"]
+    (tables.out / "config.json").write_text('["a model of mine"]')
+    assert "no comparison's folder" in the_error(tables(data=tables.folder / "none"))  # told before data are read
 
 
 def test_what_no_system_can_be_made_of_is_one_line_too(tables):

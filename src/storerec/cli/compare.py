@@ -73,13 +73,14 @@ def compare(
 
     The same command goes on where an interrupted one stopped, and tries failed systems again.
     """
-    from storerec.comparison import ComparisonConfig, Grid, load_data, resolve, resolve_scorers
+    from storerec.comparison import ComparisonConfig, Grid, check_own_folder, load_data, resolve, resolve_scorers
     from storerec.comparison import compare as run
 
     names = options.split_list([systems])
     recipes = resolve(names)
     numbers = _numbers(seeds, "seeds", int)
     changes = _numbers(rates, "rates", float) if rates is not None else None
+    check_own_folder(out)  # before data of gigabytes are read
     found = load_data(data)
     settings = ComparisonConfig.assembled(
         preset or found.preset, config, rates=changes, exclude_history=exclude_history

@@ -9,6 +9,7 @@ from storerec.comparison.config import PRESETS, ComparisonConfig, TuningConfig
 from storerec.comparison.datasets import ComparisonData, load_data
 from storerec.comparison.scoring import resolve_scorers
 from storerec.comparison.scoring_config import ScoringConfig
+from storerec.comparison.work import check_own_folder
 from storerec.systems.recipe import Recipe
 from storerec.systems.registry import GROUPS, RECIPES, SCORERS, chosen
 
@@ -20,6 +21,7 @@ __all__ = [
     "Results",
     "ScoringConfig",
     "TuningConfig",
+    "check_own_folder",
     "compare",
     "load_data",
     "resolve",

@@ -78,6 +78,16 @@ class ScoreTask(Config):
 Task = CellTask | ScoreTask
 
 
+def check_own_folder(folder: Path) -> None:
+    """Raise ConfigError where ``folder`` holds files that are no comparison's."""
+    try:
+        ours = {"config", "data"} <= set(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):  # none there, or no JSON object
+        ours = not folder.exists() or (folder.is_dir() and all(path.name == "data" for path in folder.iterdir()))
+    if not ours:
+        raise ConfigError(f"{folder} exists and is no comparison's folder; give another folder")
+
+
 @dataclass(frozen=True)
 class Work:
     """A comparison's folder.
@@ -119,13 +129,10 @@ class Work:
         ConfigError: the folder is of other data, or holds files that are none of ours.
         """
         folder, data = Path(folder), fingerprint(catalogue, histories)
+        check_own_folder(folder)
         record = folder / "config.json"
-        if record.is_file():
-            there = json.loads(record.read_text(encoding="utf-8")).get("data")
-            if there != data:
-                raise ConfigError(f"{folder} holds a comparison on other data; give another folder or delete it")
-        elif folder.exists() and (folder.is_file() or any(p for p in folder.iterdir() if p.name != "data")):
-            raise ConfigError(f"{folder} exists and is no comparison's folder; give another folder")
+        if record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("data") != data:
+            raise ConfigError(f"{folder} holds a comparison on other data; give another folder or delete it")
         catalogue.write_parquet(folder / "data" / "items.parquet")
         histories.write_parquet(folder / "data" / "histories.parquet")
         kept = config.model_dump(mode="json", exclude=None if scoring else {"scoring"})
