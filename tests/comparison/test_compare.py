@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 
 from storerec.codes import CodeTable, CodeTree
 from storerec.comparison import Grid, compare, load_data, resolve
-from storerec.comparison.grid import best_rates, cells, run_tasks
+from storerec.comparison.grid import best_trials, cells, run_tasks
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import Work
 from storerec.data.splits import split
 from storerec.systems.registry import RECIPES
@@ -146,7 +147,7 @@ def test_seeds_and_trials(mind, tmp_path, tiny_backbone, encoder):
     assert sorted(tuning["trials"]) == [f"{s}-seed4-rate{r}-trial" for s in ("sasrec", "store") for r in (1, 3)]
     for name, trials in (("sasrec", tuning["trials"]), ("store", tuning["trials"])):
         best = max((1.0, 3.0), key=lambda rate: trials[f"{name}-seed4-rate{rate:g}-trial"]["ndcg@10"])
-        assert tuning["chosen"][name] == best
+        assert tuning["chosen"][name] == {"rate": best, "dropout": 1.0}
     assert tuning["chosen"]["store-soft"] == tuning["chosen"]["store"]
 
 
@@ -157,7 +158,7 @@ def test_other_settings_reuse_the_stages_they_do_not_touch(mind):
     before = set((folder / "stages").glob("*/done.json"))
     recipes = resolve(["popularity", "sasrec", "store-soft"])
     work = Work.create(folder, data.catalogue, data.histories, other, raw.OPTIONS, None)
-    outcomes = run_tasks(work, cells(recipes, (1,), best_rates(recipes, (1.0,), {})), 0, lambda line: None)
+    outcomes = run_tasks(work, cells(recipes, (1,), best_trials(recipes, (Trial(),), {})), 0, lambda line: None)
     assert all(outcome.error is None for outcome in outcomes.values())
     new = [path.parent.name.partition("-")[0] for path in set((folder / "stages").glob("*/done.json")) - before]
     assert new.count("model") == 1  # STORE's alone: the search validates its weights

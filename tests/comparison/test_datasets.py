@@ -104,6 +104,7 @@ def test_presets_are_whole_and_files_and_choices_stand_over_them(tmp_path):
     assert found.store.recommender == preset.store.recommender
     assert (found.store.evaluation.exclude_history, preset.store.evaluation.exclude_history) == (False, True)
     assert ComparisonConfig.assembled("amazon", file, rates=(1.0, 2.0)).tuning.rates == (1.0, 2.0)
+    assert ComparisonConfig.assembled("amazon", dropouts=(0.5, 1.0)).tuning.dropouts == (0.5, 1.0)
     file.write_text('{"store": {"search": {"beams": 7}}}')
     with pytest.raises(ConfigError, match=r"own\.json.*store\.search\.beams"):
         ComparisonConfig.assembled("amazon", file)

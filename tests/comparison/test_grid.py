@@ -5,7 +5,12 @@ import json
 import pytest
 
 from storerec.comparison import ComparisonConfig, resolve
-from storerec.comparison.grid import Outcome, best_rates, cells, failed_cells, run_tasks, trials
+from storerec.comparison.bench import Bench
+from storerec.comparison.config import TuningConfig
+from storerec.comparison.grid import Outcome, best_trials, cells, failed_cells, run_tasks, trials
+from storerec.comparison.models import KINDS
+from storerec.comparison.stages import Stages
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import CellTask, Work
 from storerec.config import RunOptions
 from storerec.errors import ConfigError, DataError
@@ -16,11 +21,15 @@ OPTIONS = RunOptions(device="cpu", dtype="float32", progress=False)
 
 
 def names(tasks):
-    return [(task.system, task.seed, task.rate) for task in tasks]
+    return [(task.system, task.seed, task.trial.rate) for task in tasks]
+
+
+def by_rate(*rates):
+    return tuple(Trial(rate=rate) for rate in rates)
 
 
 def tried(system, rate, figure):
-    task = CellTask(recipe=RECIPES[system], seed=1, rate=rate, what="trial")
+    task = CellTask(recipe=RECIPES[system], seed=1, trial=Trial(rate=rate), what="trial")
     return task.name, Outcome(task, {"validation": {"ndcg@10": figure} if figure is not None else None}, None)
 
 
@@ -35,21 +44,51 @@ def test_names_and_groups_are_resolved_in_the_order_of_tables():
 
 def test_trials_are_of_trained_systems_of_the_tables_on_one_seed():
     recipes = resolve(["markov", "sasrec", "store", "store-soft"])
-    planned = trials(recipes, 7, (0.5, 1.0))
+    planned = trials(recipes, 7, by_rate(0.5, 1.0))
     assert names(planned) == [("sasrec", 7, 0.5), ("sasrec", 7, 1.0), ("store", 7, 0.5), ("store", 7, 1.0)]
     assert {task.what for task in planned} == {"trial"}
-    assert trials(recipes, 7, (1.0,)) == [], "one factor is no tuning"
+    assert trials(recipes, 7, by_rate(1.0)) == [], "one choice is no tuning"
+
+
+def test_every_rate_is_tried_with_every_dropout():
+    options = TuningConfig(rates=(0.5, 1.0), dropouts=(0.0, 1.0)).trials
+    planned = trials(resolve(["sasrec"]), 1, options)
+    assert [task.name for task in planned] == [
+        "sasrec-seed1-rate0.5-dropout0-trial",
+        "sasrec-seed1-rate0.5-trial",
+        "sasrec-seed1-rate1-dropout0-trial",
+        "sasrec-seed1-rate1-trial",
+    ]
+
+
+def test_a_trial_changes_rates_and_dropouts_of_each_kind_of_model(work):
+    bench = Bench(Stages(work.folder), None, None, work.config, OPTIONS, None, "data")
+    trial, plain = Trial(rate=3.0, dropout=0.5), Trial()
+    for kind, recipe, fields in (
+        (KINDS["llm"], RECIPES["store"], ("dropout", "residual_dropout")),
+        (KINDS["transformer"], RECIPES["tiger"], ("dropout",)),
+        (KINDS["sasrec"], RECIPES["sasrec"], ("dropout",)),
+    ):
+        # the language model's recipe decides on its configuration, the others' kind is all
+        arguments = (bench, recipe) if recipe.model == "llm" else (bench,)
+        own, changed = kind.config(*arguments, plain), kind.config(*arguments, trial)
+        phases = ("joint", "alone") if recipe.model == "llm" else ("training",)
+        for phase in phases:
+            assert getattr(changed, phase).learning_rate == pytest.approx(3 * getattr(own, phase).learning_rate)
+        for field in fields:
+            assert getattr(changed, field) == pytest.approx(getattr(own, field) / 2)
+    assert KINDS["sasrec"].config(bench, Trial(dropout=9.0)).dropout < 1
 
 
 def test_every_trained_system_gets_as_many_trials():
     counts = {}
-    for task in trials(resolve(["all"]), 1, (0.3, 1.0, 3.0)):
+    for task in trials(resolve(["all"]), 1, by_rate(0.3, 1.0, 3.0)):
         counts[task.system] = counts.get(task.system, 0) + 1
     assert set(counts) == {"sasrec", "p5", "tiger", "tiger-llm", "lc-rec", "store"}
     assert set(counts.values()) == {3}
 
 
-def test_the_best_rate_is_that_of_the_best_validation_and_ablations_take_stores():
+def test_the_best_trial_is_that_of_the_best_validation_and_ablations_take_stores():
     recipes = resolve(["markov", "sasrec", "tiger", "store", "store-soft"])
     outcomes = dict(
         [
@@ -60,17 +99,23 @@ def test_the_best_rate_is_that_of_the_best_validation_and_ablations_take_stores(
             tried("tiger", 0.5, None),
         ]
     )
-    failed = CellTask(recipe=RECIPES["store"], seed=1, rate=1.0, what="trial")
+    failed = CellTask(recipe=RECIPES["store"], seed=1, what="trial")
     outcomes[failed.name] = Outcome(failed, None, "it diverged")
-    found = best_rates(recipes, (0.5, 1.0, 2.0), outcomes)
-    assert found == {"markov": 1.0, "sasrec": 0.5, "tiger": 1.0, "store": 2.0, "store-soft": 2.0}
-    assert best_rates(resolve(["store-soft"]), (0.5, 2.0), {}) == {"store-soft": 0.5}
+    found = best_trials(recipes, by_rate(0.5, 1.0, 2.0), outcomes)
+    assert {name: trial.rate for name, trial in found.items()} == {
+        "markov": 1.0,
+        "sasrec": 0.5,
+        "tiger": 1.0,
+        "store": 2.0,
+        "store-soft": 2.0,
+    }
+    assert best_trials(resolve(["store-soft"]), by_rate(0.5, 2.0), {}) == {"store-soft": Trial(rate=0.5)}
 
 
 def test_cells_are_of_every_seed_but_untrained_systems_of_the_first_and_ablations_come_last():
     recipes = resolve(["popularity", "markov", "sasrec", "store", "store-soft"])
-    rates = {recipe.name: 1.0 for recipe in recipes} | {"sasrec": 0.5}
-    planned = cells(recipes, (3, 1), rates)
+    chosen = {recipe.name: Trial() for recipe in recipes} | {"sasrec": Trial(rate=0.5)}
+    planned = cells(recipes, (3, 1), chosen)
     assert names(planned) == [
         ("popularity", 3, 1.0),
         ("markov", 3, 1.0),

@@ -16,6 +16,7 @@ from storerec.comparison import ComparisonConfig, Grid, compare, load_data, reso
 from storerec.comparison.config import merged
 from storerec.comparison.judged import Judged, check_judgements, has_judgements
 from storerec.comparison.scoring import Judging, score_tasks
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import CellTask, ScoreTask, Work
 from storerec.config import RunOptions
 from storerec.data.judgements import Candidates, Judgements
@@ -260,11 +261,11 @@ def test_own_tables_with_ratings(tmp_path):
 def test_scorers_that_draw_nothing_have_one_seed(yelp, tiny_backbone, bert):
     parts = Judging.prepare(load_data(f"yelp:{yelp}"), settings(tiny_backbone(), bert)).parts
     judged = Judged(parts.train, parts.validation, parts.test.candidates, "digest")
-    tasks = score_tasks(list(SCORERS.values()), (3, 1), {"store": 0.5}, 2.0, judged)
+    tasks = score_tasks(list(SCORERS.values()), (3, 1), {"store": Trial(rate=0.5)}, Trial(rate=2.0), judged)
     seeds = {name: [task.seed for task in tasks if task.system == name] for name in SCORERS}
     assert seeds["score-store"] == seeds["score-bert-tuned"] == [3, 1]
     assert seeds["score-llm-zero"] == seeds["score-markov"] == seeds["score-openai"] == [3]
-    rates = {task.system: task.rate for task in tasks}
+    rates = {task.system: task.trial.rate for task in tasks}
     # the rate of the recommender's trials, else the default; nothing else has one
     assert (rates["score-store"], rates["score-lc-rec"], rates["score-llm-tuned"]) == (0.5, 2.0, 1.0)
 

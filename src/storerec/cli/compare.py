@@ -60,6 +60,9 @@ def compare(
         str | None,
         typer.Option(metavar="LIST", help="Tuning: factors on the learning rate to try for each trained system."),
     ] = None,
+    dropouts: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Tuning: factors on dropout to try, each with each rate.")
+    ] = None,
     exclude_history: Annotated[
         bool | None,
         typer.Option("--exclude-history/--include-history", help="Whether lists leave out the user's own history."),
@@ -80,10 +83,11 @@ def compare(
     recipes = resolve(names)
     numbers = _numbers(seeds, "seeds", int)
     changes = _numbers(rates, "rates", float) if rates is not None else None
+    drops = _numbers(dropouts, "dropouts", float) if dropouts is not None else None
     check_own_folder(out)  # before data of gigabytes are read
     found = load_data(data)
     settings = ComparisonConfig.assembled(
-        preset or found.preset, config, rates=changes, exclude_history=exclude_history
+        preset or found.preset, config, rates=changes, dropouts=drops, exclude_history=exclude_history
     )
     command = shlex.join(["storerec", *sys.argv[1:]])
     scorers, notes = resolve_scorers(names, found, settings)

@@ -19,6 +19,7 @@ from storerec.comparison.judged import Judged
 from storerec.comparison.models import take_up, train_stage
 from storerec.comparison.score_cell import score_cell, scoring_config
 from storerec.comparison.stages import Stages
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import ScoreTask, Task, Work
 from storerec.errors import StorerecError
 from storerec.llm.progress import Progress
@@ -39,9 +40,9 @@ def run_cell(work: Work, task: Task, progress: Progress) -> dict[str, Any]:
     bench = _bench(work, work.config, task.seed, progress)
     recipe = task.recipe
     if task.what == "trial":
-        folder = train_stage(bench, recipe, task.rate)
+        folder = train_stage(bench, recipe, task.trial)
         return {"validation": bench.stages.facts(folder)["validation"], "cost": bench.cost()}
-    lists = _lists(bench, recipe, task.rate)
+    lists = _lists(bench, recipe, task.trial)
     facts = bench.stages.facts(lists)
     bench.used.remove(lists)
     model = next((folder for folder in bench.used if folder.name.startswith("model-")), None)
@@ -61,18 +62,18 @@ def _bench(work: Work, config: ComparisonConfig, seed: int, progress: Progress) 
     return Bench(stages, work.catalogue, work.histories, config, work.options(seed), progress, work.data)
 
 
-def _lists(bench: Bench, recipe: Recipe, rate: float) -> Path:
+def _lists(bench: Bench, recipe: Recipe, trial: Trial) -> Path:
     """The stage that holds the test users' lists (users, k) as catalogue rows."""
     evaluation = bench.config.store.evaluation
     k, exclude = max(evaluation.ks), evaluation.exclude_history
     parts: dict[str, Any] = {"k": k, "exclude_history": exclude, "recipe": recipe.name}
     if recipe.trained:
-        parts["model"] = train_stage(bench, recipe, rate).name
+        parts["model"] = train_stage(bench, recipe, trial).name
     if recipe.model in ("llm", "transformer"):
         parts["search"] = settings_of(recipe.search_config(bench.config.store.search))
 
     def make(folder: Path) -> dict[str, Any]:
-        system = take_up(bench, recipe, rate)
+        system = take_up(bench, recipe, trial)
         started = time.perf_counter()
         lists = system.recommend(bench.split.test.histories, k, exclude=Exclusions(history=exclude))
         seconds = time.perf_counter() - started

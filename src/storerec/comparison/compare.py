@@ -15,10 +15,11 @@ from storerec._version import __version__
 from storerec.codes import CodeTable
 from storerec.comparison.config import ComparisonConfig
 from storerec.comparison.datasets import ComparisonData
-from storerec.comparison.grid import Outcome, best_rates, cells, default_rate, failed_cells, run_tasks, trials
+from storerec.comparison.grid import Outcome, best_trials, cells, default_trial, failed_cells, run_tasks, trials
 from storerec.comparison.judged import Judged
 from storerec.comparison.paper import PAPER_TABLES
 from storerec.comparison.scoring import Judging, measure_scores, score_tasks, scoring_settings, tell_cost
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import Work
 from storerec.config import RunOptions
 from storerec.data.splits import Split, check_trainable, split
@@ -70,7 +71,7 @@ class Results:
 class _Ran:
     """What became of all tasks."""
 
-    chosen: Mapping[str, float]
+    chosen: Mapping[str, Trial]
     tried: Mapping[str, Outcome]
     lists: Mapping[str, Outcome]
     scores: Mapping[str, Outcome]
@@ -132,13 +133,13 @@ def _divided(data: ComparisonData, config: ComparisonConfig) -> Split:
 
 def _run(work: Work, grid: Grid, judging: Judging | None, say: Say) -> _Ran:
     """Trials, then lists, then scores."""
-    rates = work.config.tuning.rates
-    trial_tasks = trials(grid.recipes, grid.seeds[0], rates)
+    tuning = work.config.tuning
+    trial_tasks = trials(grid.recipes, grid.seeds[0], tuning.trials)
     tried: dict[str, Outcome] = {}
     if trial_tasks:
-        say(f"trials: {len(trial_tasks)}, {len(rates)} learning rates for each trained system, on seed {grid.seeds[0]}")
+        say(f"trials: {len(trial_tasks)}, {tuning.about} for each trained system, on seed {grid.seeds[0]}")
         tried = run_tasks(work, trial_tasks, grid.jobs, say)
-    chosen = best_rates(grid.recipes, rates, tried)
+    chosen = best_trials(grid.recipes, tuning.trials, tried)
     tasks = cells(grid.recipes, grid.seeds, chosen)
     lists: dict[str, Outcome] = {}
     if tasks:
@@ -147,9 +148,9 @@ def _run(work: Work, grid: Grid, judging: Judging | None, say: Say) -> _Ran:
     if judging is None:
         return _Ran(chosen, tried, lists, {})
     judged = Judged.save(judging.parts, work.judged)
-    # rates that were chosen on other users' validation say nothing of test users only under the same split
+    # trials that were chosen on other users' validation say nothing of test users only under the same split
     known = chosen if judging.own_split else {}
-    scored = score_tasks(grid.scorers, grid.seeds, known, default_rate(rates), judged)
+    scored = score_tasks(grid.scorers, grid.seeds, known, default_trial(tuning.trials), judged)
     say(f"scores: {len(scored)}, of {len(judged.test.items):,} candidates in {len(judged.test):,} groups")
     tell_cost(work, grid.scorers, judging.parts, say)
     return _Ran(chosen, tried, lists, run_tasks(work, scored, grid.jobs, say))
@@ -228,14 +229,13 @@ def _settings(work: Work, grid: Grid, ran: _Ran, data: ComparisonData) -> dict[s
 
 
 def _of_rankings(work: Work, grid: Grid, ran: _Ran) -> dict[str, Any]:
-    rates = work.config.tuning.rates
     reports = {o.task.system: o.facts["code_report"] for o in ran.lists.values() if o.facts}
     return {
         "tuning": {
-            "budget": f"{len(rates)} learning rates (factors {list(rates)}) for each trained system of the tables, on "
+            "budget": f"{work.config.tuning.about} for each trained system of the tables, on "
             f"seed {grid.seeds[0]}, the best by validation NDCG@10; ablations take STORE's. Early stopping and the "
             "choice of weights by validation only.",
-            "chosen": {recipe.name: ran.chosen[recipe.name] for recipe in grid.recipes if recipe.trained},
+            "chosen": {recipe.name: ran.chosen[recipe.name].model_dump() for recipe in grid.recipes if recipe.trained},
             "trials": {name: (o.facts["validation"] if o.facts else o.error) for name, o in sorted(ran.tried.items())},
         },
         "systems": {recipe.name: f"{recipe.about} [{recipe.paper}]" for recipe in grid.recipes},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from storerec.comparison.cell import compute
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import CellTask, Task, Work
 from storerec.systems.recipe import Recipe
 
@@ -112,39 +113,39 @@ def _relative(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))
 
 
-def trials(recipes: Sequence[Recipe], seed: int, rates: Sequence[float]) -> list[CellTask]:
-    """Each trained system of the tables with each learning rate, on one seed. Ablations take STORE's choice."""
+def trials(recipes: Sequence[Recipe], seed: int, options: Sequence[Trial]) -> list[CellTask]:
+    """Each trained system of the tables with each choice of settings, on one seed. Ablations take STORE's choice."""
     tuned = [recipe for recipe in recipes if recipe.trained and recipe.group != "ablation"]
-    if len(rates) < 2:
+    if len(options) < 2:
         return []
-    return [CellTask(recipe=recipe, seed=seed, rate=rate, what="trial") for recipe in tuned for rate in rates]
+    return [CellTask(recipe=recipe, seed=seed, trial=trial, what="trial") for recipe in tuned for trial in options]
 
 
-def default_rate(rates: Sequence[float]) -> float:
-    """The factor of a system without trials: 1, or the first where 1 is none of ``rates``."""
-    return 1.0 if 1.0 in rates else rates[0]
+def default_trial(options: Sequence[Trial]) -> Trial:
+    """That of a system without trials: the settings as they are, or the first where these are none of ``options``."""
+    return Trial() if Trial() in options else options[0]
 
 
-def best_rates(recipes: Sequence[Recipe], rates: Sequence[float], outcomes: dict[str, Outcome]) -> dict[str, float]:
-    """The learning-rate factor of each system: its best trial by validation NDCG@10."""
+def best_trials(recipes: Sequence[Recipe], options: Sequence[Trial], outcomes: dict[str, Outcome]) -> dict[str, Trial]:
+    """The best trial of each system by validation NDCG@10."""
     chosen = {}
     for recipe in recipes:
         found = {
-            outcome.task.rate: outcome.facts["validation"]["ndcg@10"]
+            outcome.task.trial.name: (outcome.facts["validation"]["ndcg@10"], outcome.task.trial)
             for outcome in outcomes.values()
             if outcome.task.system == recipe.name and outcome.facts and outcome.facts["validation"]
         }
-        chosen[recipe.name] = max(found, key=lambda rate: found[rate]) if found else default_rate(rates)
+        chosen[recipe.name] = max(found.values(), key=lambda pair: pair[0])[1] if found else default_trial(options)
     for recipe in recipes:
         if recipe.group == "ablation":
-            chosen[recipe.name] = chosen.get("store", default_rate(rates))
+            chosen[recipe.name] = chosen.get("store", default_trial(options))
     return chosen
 
 
-def cells(recipes: Sequence[Recipe], seeds: Sequence[int], rates: dict[str, float]) -> list[CellTask]:
+def cells(recipes: Sequence[Recipe], seeds: Sequence[int], chosen: dict[str, Trial]) -> list[CellTask]:
     """Lists of every system and seed; systems that draw nothing have one."""
     tasks = [
-        CellTask(recipe=recipe, seed=seed, rate=rates[recipe.name])
+        CellTask(recipe=recipe, seed=seed, trial=chosen[recipe.name])
         for seed in seeds
         for recipe in recipes
         if recipe.trained or seed == seeds[0]

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from storerec.codes import CodeTree
 from storerec.comparison.bench import Bench, settings_of
+from storerec.comparison.trial import Trial
 from storerec.llm.precision import pick_device, pick_dtype
-from storerec.llm.training import TrainingConfig
 from storerec.recommender import Recommender, RecommenderConfig, SearchConfig, train_recommender
 from storerec.recommender.transformer import TransformerConfig, TransformerRecommender
 from storerec.recommender.transformer_decoder import TransformerDecoder
@@ -34,31 +34,27 @@ WEIGHTS = "model.safetensors"
 class Kind(Protocol):
     """What the grid needs of a kind of sequence model."""
 
-    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """All that decides the trained weights, beside data and seed."""
         ...
 
-    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+    def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train, write :data:`WEIGHTS` and return the logs by phase."""
         ...
 
-    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+    def system(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> System:
         """The trained system."""
         ...
-
-
-def scaled(training: TrainingConfig, rate: float) -> TrainingConfig:
-    """The same training at ``rate`` times its learning rate."""
-    return training.model_copy(update={"learning_rate": training.learning_rate * rate})
 
 
 class LanguageModel:
     """The language model over codes, or over unique ids."""
 
-    def config(self, bench: Bench, recipe: Recipe, rate: float) -> RecommenderConfig:
-        """The comparison's settings, this system's fields, this trial's learning rate."""
+    def config(self, bench: Bench, recipe: Recipe, trial: Trial) -> RecommenderConfig:
+        """The comparison's settings, this system's fields, this trial's factors."""
         own = recipe.recommender_config(bench.config.store.recommender)
-        changes = {"joint": scaled(own.joint, rate), "alone": scaled(own.alone, rate)}
+        changes: dict[str, Any] = {"joint": trial.training(own.joint), "alone": trial.training(own.alone)}
+        changes |= trial.dropped(own, "dropout", "residual_dropout")
         if not own.alignment:  # the first phase falls away: as many passes over the histories without it
             changes["alone"] = changes["alone"].model_copy(update={"epochs": own.joint.epochs + own.alone.epochs})
         excludes = bench.config.store.evaluation.exclude_history
@@ -70,17 +66,17 @@ class LanguageModel:
         own = bench.config.store.search
         return own.model_copy(update={"constraint": "tree", "beam": min(own.beam, 20)})
 
-    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes, settings, where weights start, and the search of validation."""
         return {
             "codes": bench.codes_folder(recipe).name,
             "start": bench.tokenizer_folder().name if recipe.start == "tokenizer" else "fresh",
             "backbone": settings_of(bench.config.store.backbone),
-            "recommender": settings_of(self.config(bench, recipe, rate)),
+            "recommender": settings_of(self.config(bench, recipe, trial)),
             "search": settings_of(self._search(bench, recipe)),
         }
 
-    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+    def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train the recommender."""
         model, logs = train_recommender(
             bench.catalogue,
@@ -88,7 +84,7 @@ class LanguageModel:
             bench.table(recipe),
             bench.means(recipe),
             self._backbone(bench, recipe),
-            self.config(bench, recipe, rate),
+            self.config(bench, recipe, trial),
             folder / "work",
             bench.options,
             bench.progress,
@@ -97,11 +93,11 @@ class LanguageModel:
         save_tensors(folder / WEIGHTS, model.state_dict())
         return logs
 
-    def recommender(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Recommender:
+    def recommender(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Recommender:
         """The network with the trained weights."""
         model = Recommender(
             self._backbone(bench, recipe),
-            self.config(bench, recipe, rate),
+            self.config(bench, recipe, trial),
             CodeTree.from_table(bench.table(recipe)),
             None,
             seed=bench.options.seed,
@@ -109,9 +105,9 @@ class LanguageModel:
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model.requires_grad_(False).eval()
 
-    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+    def system(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> System:
         """Take up the weights."""
-        model, search = self.recommender(bench, recipe, rate, folder), recipe.search_config(bench.config.store.search)
+        model, search = self.recommender(bench, recipe, trial, folder), recipe.search_config(bench.config.store.search)
         return StoreSystem(model, bench.table(recipe), search, bench.options, progress=bench.progress, name=recipe.name)
 
     def _backbone(self, bench: Bench, recipe: Recipe) -> Any:
@@ -121,29 +117,31 @@ class LanguageModel:
 class Transformer:
     """TIGER's encoder-decoder."""
 
-    def config(self, bench: Bench, rate: float) -> TransformerConfig:
-        """The comparison's settings at this trial's learning rate."""
+    def config(self, bench: Bench, trial: Trial) -> TransformerConfig:
+        """The comparison's settings, this trial's factors."""
         own = bench.config.transformer
+        changes: dict[str, Any] = {"training": trial.training(own.training)}
+        changes |= trial.dropped(own, "dropout", "attention_dropout")
         excludes = bench.config.store.evaluation.exclude_history
-        return own.model_copy(update={"training": scaled(own.training, rate), "validation_excludes_history": excludes})
+        return own.model_copy(update=changes | {"validation_excludes_history": excludes})
 
-    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes and settings."""
-        settings, search = settings_of(self.config(bench, rate)), settings_of(bench.config.store.search)
+        settings, search = settings_of(self.config(bench, trial)), settings_of(bench.config.store.search)
         return {"codes": bench.codes_folder(recipe).name, "transformer": settings, "search": search}
 
-    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+    def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train it."""
         search, table = bench.config.store.search, bench.table(recipe)
         model, log = train_transformer(
-            bench.split, table, self.config(bench, rate), folder / "work", bench.options, bench.progress, search=search
+            bench.split, table, self.config(bench, trial), folder / "work", bench.options, bench.progress, search=search
         )
         save_tensors(folder / WEIGHTS, model.state_dict())
         return log if isinstance(log, Mapping) else {"alone": log}
 
-    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+    def system(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> System:
         """Take up the weights."""
-        table, config, device = bench.table(recipe), self.config(bench, rate), pick_device(bench.options)
+        table, config, device = bench.table(recipe), self.config(bench, trial), pick_device(bench.options)
         model = TransformerRecommender(CodeTree.from_table(table), config, device=device, seed=bench.options.seed)
         model.load_state_dict(load_file(folder / WEIGHTS))
         model.requires_grad_(False).eval()
@@ -155,28 +153,29 @@ class Transformer:
 class SelfAttention:
     """SASRec."""
 
-    def config(self, bench: Bench, rate: float) -> SasRecConfig:
-        """The comparison's settings at this trial's learning rate."""
+    def config(self, bench: Bench, trial: Trial) -> SasRecConfig:
+        """The comparison's settings, this trial's factors."""
         own = bench.config.sasrec
+        changes: dict[str, Any] = {"training": trial.training(own.training)} | trial.dropped(own, "dropout")
         excludes = bench.config.store.evaluation.exclude_history
-        return own.model_copy(update={"training": scaled(own.training, rate), "validation_excludes_history": excludes})
+        return own.model_copy(update=changes | {"validation_excludes_history": excludes})
 
-    def identity(self, bench: Bench, recipe: Recipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Its settings."""
-        return {"sasrec": settings_of(self.config(bench, rate))}
+        return {"sasrec": settings_of(self.config(bench, trial))}
 
-    def train(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> Mapping[str, Any]:
+    def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train it."""
         n_items = len(bench.catalogue)
         model, log = train_sasrec(
-            bench.split, n_items, self.config(bench, rate), folder / "work", bench.options, bench.progress
+            bench.split, n_items, self.config(bench, trial), folder / "work", bench.options, bench.progress
         )
         save_tensors(folder / WEIGHTS, model.state_dict())
         return {"alone": log}
 
-    def system(self, bench: Bench, recipe: Recipe, rate: float, folder: Path) -> System:
+    def system(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> System:
         """Take up the weights."""
-        model = SasRecModel(self.config(bench, rate), len(bench.catalogue), seed=bench.options.seed)
+        model = SasRecModel(self.config(bench, trial), len(bench.catalogue), seed=bench.options.seed)
         model.load_state_dict(load_file(folder / WEIGHTS))
         return SasRec(model.to(pick_device(bench.options)).requires_grad_(False))
 
@@ -186,17 +185,17 @@ LANGUAGE_MODEL = LanguageModel()
 KINDS: dict[str, Kind] = {"llm": LANGUAGE_MODEL, "transformer": Transformer(), "sasrec": SelfAttention()}
 
 
-def train_stage(bench: Bench, recipe: Recipe, rate: float) -> Path:
+def train_stage(bench: Bench, recipe: Recipe, trial: Trial) -> Path:
     """The folder of a system's trained weights, with its best validation in the stage's facts."""
     kind = KINDS[recipe.model]
-    identity = bench.identity(**kind.identity(bench, recipe, rate))
+    identity = bench.identity(**kind.identity(bench, recipe, trial))
 
     def make(folder: Path) -> dict[str, Any]:
-        logs = kind.train(bench, recipe, rate, folder)
+        logs = kind.train(bench, recipe, trial, folder)
         drop_checkpoints(folder)
         excludes = bench.config.store.evaluation.exclude_history
         found = best_validation(logs, excludes=excludes)
-        return {"rate": rate, "validation": found, "logs": json.loads(json.dumps(logs))}
+        return {"trial": trial.model_dump(), "validation": found, "logs": json.loads(json.dumps(logs))}
 
     return bench.ensure("model", identity, make)
 
@@ -222,11 +221,11 @@ def best_validation(logs: Mapping[str, Any], *, excludes: bool = False) -> dict[
     return {name: best[f"eval_{name}{ending}"] for name in ("recall@10", "ndcg@10")}
 
 
-def take_up(bench: Bench, recipe: Recipe, rate: float) -> System:
+def take_up(bench: Bench, recipe: Recipe, trial: Trial) -> System:
     """A system ready to recommend, trained now or before."""
     n_items = len(bench.catalogue)
     if recipe.model == "popularity":
         return Popularity.fit(bench.split.train, n_items)
     if recipe.model == "markov":
         return Markov.fit(bench.split.train, n_items)
-    return KINDS[recipe.model].system(bench, recipe, rate, train_stage(bench, recipe, rate))
+    return KINDS[recipe.model].system(bench, recipe, trial, train_stage(bench, recipe, trial))

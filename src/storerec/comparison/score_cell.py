@@ -46,7 +46,7 @@ def score_cell(bench: Bench, task: ScoreTask, judged: Judged) -> dict[str, Any]:
     if judged.digest != task.judgements:
         raise DataError("the judgements in the folder are no longer those of this task; run `storerec compare` again")
     recipe = task.scorer
-    weights = scorer_stage(bench, recipe, task.rate, judged)
+    weights = scorer_stage(bench, recipe, task.trial, judged)
     scores = _scores(bench, task, judged, weights)
     facts = bench.stages.facts(scores)
     codes = next((folder for folder in bench.used if folder.name.startswith("codes-")), None)
@@ -64,12 +64,12 @@ def _scores(bench: Bench, task: ScoreTask, judged: Judged, weights: Path | None)
     """The stage that holds the scores (candidates,) of the test groups."""
     recipe, kind = task.scorer, SCORER_KINDS[task.scorer.kind]
     parts: dict[str, Any] = {"kind": recipe.kind, "judgements": judged.digest}
-    parts |= kind.identity(bench, recipe, task.rate)
+    parts |= kind.identity(bench, recipe, task.trial)
     if weights is not None:
         parts["weights"] = weights.name
 
     def make(folder: Path) -> dict[str, Any]:
-        scorer = kind.scorer(bench, recipe, task.rate, weights)
+        scorer = kind.scorer(bench, recipe, task.trial, weights)
         started = time.perf_counter()
         scores = scorer.score(judged.test)
         seconds = time.perf_counter() - started

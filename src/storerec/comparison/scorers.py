@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from storerec.comparison.bench import Bench, settings_of
 from storerec.comparison.judged import Judged
 from storerec.comparison.models import LANGUAGE_MODEL, WEIGHTS, drop_checkpoints, train_stage
+from storerec.comparison.trial import Trial
 from storerec.config import Config
 from storerec.errors import ConfigError
 from storerec.llm.embeddings import load_encoder
@@ -34,15 +35,15 @@ Log = list[dict[str, float]]
 class ScorerKind(Protocol):
     """What the grid needs of a kind of scorer."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """All that decides the scores, beside data, judgements and seed."""
         ...
 
-    def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
+    def train(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged, folder: Path) -> Log:
         """Train a tuned one, write :data:`WEIGHTS` and return the log."""
         ...
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """A scorer ready to use; ``folder`` has its weights where it is tuned."""
         ...
 
@@ -50,7 +51,7 @@ class ScorerKind(Protocol):
 class Untrained:
     """A kind that learns nothing from judgements."""
 
-    def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
+    def train(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged, folder: Path) -> Log:
         """Refuse: there is nothing to train."""
         raise ConfigError(f"scorer {recipe.name}: kind '{recipe.kind}' cannot be tuned")
 
@@ -58,11 +59,11 @@ class Untrained:
 class Counts(Untrained):
     """Popularity, and popularity after the last item."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """Nothing but the data decides."""
         return {}
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """Count training events."""
         kind = PopularityScorer if recipe.kind == "popularity" else LastItemScorer
         return kind.fit(bench.split.train, len(bench.catalogue))
@@ -71,16 +72,16 @@ class Counts(Untrained):
 class Codes:
     """Yes or no over a recommender's codes."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """The recommender below, and the scorer's settings."""
         assert recipe.base is not None
-        model = train_stage(bench, recipe.base, rate)
+        model = train_stage(bench, recipe.base, trial)
         return {"model": model.name, "scorer": settings_of(bench.config.scoring.scorer)}
 
-    def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
+    def train(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged, folder: Path) -> Log:
         """Train the scorer on top of the recommender."""
         model, logs = train_code_scorer(
-            self._recommender(bench, recipe, rate),
+            self._recommender(bench, recipe, trial),
             judged.learning,
             bench.config.scoring.scorer,
             folder / "work",
@@ -90,17 +91,17 @@ class Codes:
         save_tensors(folder / WEIGHTS, model.state_dict())
         return logs["scorer"]
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """Take up the weights."""
         assert folder is not None
-        recommender = self._recommender(bench, recipe, rate)
+        recommender = self._recommender(bench, recipe, trial)
         model = CodeScorer(recommender, bench.config.scoring.scorer, seed=bench.options.seed)
         model.load_state_dict(load_file(folder / WEIGHTS))
         return CodeScorerSystem(model.requires_grad_(False).eval(), bench.options, name=recipe.name)
 
-    def _recommender(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> Recommender:
+    def _recommender(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> Recommender:
         assert recipe.base is not None
-        return LANGUAGE_MODEL.recommender(bench, recipe.base, rate, train_stage(bench, recipe.base, rate))
+        return LANGUAGE_MODEL.recommender(bench, recipe.base, trial, train_stage(bench, recipe.base, trial))
 
 
 def _read_by(config: Config, recipe: ScorerRecipe) -> dict[str, Any]:
@@ -112,12 +113,12 @@ def _read_by(config: Config, recipe: ScorerRecipe) -> dict[str, Any]:
 class Titles:
     """The language model over titles."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """The language model and what it is asked."""
         asked = _read_by(bench.config.scoring.llm, recipe)
         return {"backbone": settings_of(bench.config.store.backbone), "llm": asked}
 
-    def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
+    def train(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged, folder: Path) -> Log:
         """Fine-tune an adapter."""
         scorer, log = train_llm_scorer(
             bench.catalogue,
@@ -131,7 +132,7 @@ class Titles:
         save_tensors(folder / WEIGHTS, scorer.model.state_dict())
         return log
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """The model as it is, or with its adapter."""
         config, backbone = bench.config.scoring.llm, bench.fresh_backbone()
         if folder is None:
@@ -144,12 +145,12 @@ class Titles:
 class Encoder:
     """A BERT-style encoder over text."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """The encoder and what it reads."""
         config = bench.config.scoring.encoder
         return {"name": config.name, "encoder": _read_by(config, recipe)}
 
-    def train(self, bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged, folder: Path) -> Log:
+    def train(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged, folder: Path) -> Log:
         """Fine-tune a cross-encoder."""
         config = bench.config.scoring.encoder
         scorer, log = train_encoder_scorer(
@@ -158,7 +159,7 @@ class Encoder:
         save_tensors(folder / WEIGHTS, scorer.model.state_dict())
         return log
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """The encoder as it is, or with its trained weights."""
         config, catalogue = bench.config.scoring.encoder, bench.catalogue
         if folder is None:
@@ -172,7 +173,7 @@ class Encoder:
 class Remote(Untrained):
     """An OpenAI-compatible endpoint."""
 
-    def identity(self, bench: Bench, recipe: ScorerRecipe, rate: float) -> dict[str, Any]:
+    def identity(self, bench: Bench, recipe: ScorerRecipe, trial: Trial) -> dict[str, Any]:
         """The model and what it is asked; how hard it may be asked changes no answer."""
         config = bench.config.scoring.endpoint
         if config is None:
@@ -180,7 +181,7 @@ class Remote(Untrained):
         asked = {"base_url", "model", "prompt", "system", "use_logprobs", "top_logprobs", "max_output_tokens"}
         return {"endpoint": config.model_dump(mode="json", include=asked | {"temperature"})}
 
-    def scorer(self, bench: Bench, recipe: ScorerRecipe, rate: float, folder: Path | None) -> Scorer:
+    def scorer(self, bench: Bench, recipe: ScorerRecipe, trial: Trial, folder: Path | None) -> Scorer:
         """The endpoint, with the comparison's cache of answers."""
         config = bench.config.scoring.endpoint
         assert config is not None
@@ -202,15 +203,15 @@ SCORER_KINDS: dict[str, ScorerKind] = {
 }
 
 
-def scorer_stage(bench: Bench, recipe: ScorerRecipe, rate: float, judged: Judged) -> Path | None:
+def scorer_stage(bench: Bench, recipe: ScorerRecipe, trial: Trial, judged: Judged) -> Path | None:
     """The folder of a tuned scorer's weights, with its best validation in the stage's facts; None for others."""
     if not recipe.tuned:
         return None
     kind = SCORER_KINDS[recipe.kind]
-    identity = bench.identity(kind=recipe.kind, judgements=judged.digest, **kind.identity(bench, recipe, rate))
+    identity = bench.identity(kind=recipe.kind, judgements=judged.digest, **kind.identity(bench, recipe, trial))
 
     def make(folder: Path) -> dict[str, Any]:
-        log = kind.train(bench, recipe, rate, judged, folder)
+        log = kind.train(bench, recipe, trial, judged, folder)
         drop_checkpoints(folder)
         return {"validation": _best(log), "log": log}
 

@@ -16,6 +16,7 @@ from storerec.comparison.judged import Judged, check_judgements, divide, find_ju
 from storerec.comparison.paper import PAPER_SCORES
 from storerec.comparison.score_cell import scoring_config
 from storerec.comparison.scorers import answers_file
+from storerec.comparison.trial import Trial
 from storerec.comparison.work import ScoreTask, Work
 from storerec.data.judgements import JudgementSplit
 from storerec.data.splits import check_trainable, split
@@ -93,19 +94,19 @@ class Judging:
 def score_tasks(
     scorers: Sequence[ScorerRecipe],
     seeds: Sequence[int],
-    chosen_rates: Mapping[str, float],
-    default_rate: float,
+    chosen: Mapping[str, Trial],
+    default: Trial,
     judged: Judged,
 ) -> list[ScoreTask]:
     """Scores of every scorer and seed; scorers that draw nothing have one.
 
-    ``chosen_rates`` are learning rates of recommenders by their trials; others take ``default_rate``.
+    ``chosen`` are the recommenders' best trials; others take ``default``.
     """
     return [
         ScoreTask(
             scorer=recipe,
             seed=seed,
-            rate=chosen_rates.get(recipe.base.name, default_rate) if recipe.base else 1.0,
+            trial=chosen.get(recipe.base.name, default) if recipe.base else Trial(),
             judgements=judged.digest,
         )
         for seed in seeds

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from storerec.comparison.config import ComparisonConfig
+from storerec.comparison.trial import Trial
 from storerec.config import Config, RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
@@ -29,8 +30,8 @@ class CellTask(Config):
     seed: int
     """Seed of everything drawn: initial weights, order of samples, k-means."""
 
-    rate: float = 1.0
-    """Factor on the learning rate."""
+    trial: Trial = Trial()
+    """Factors on its settings."""
 
     what: Literal["trial", "lists"] = "lists"
     """trial: train and validate. lists: rank for the test users too."""
@@ -38,7 +39,7 @@ class CellTask(Config):
     @property
     def name(self) -> str:
         """Unique within a comparison."""
-        return f"{self.recipe.name}-seed{self.seed}-rate{self.rate:g}-{self.what}"
+        return f"{self.recipe.name}-seed{self.seed}-{self.trial.name}-{self.what}"
 
     @property
     def system(self) -> str:
@@ -55,8 +56,8 @@ class ScoreTask(Config):
     seed: int
     """Seed of everything drawn."""
 
-    rate: float = 1.0
-    """Factor on the learning rate of the recommender below the scorer."""
+    trial: Trial = Trial()
+    """Factors on the settings of the recommender below the scorer."""
 
     judgements: str
     """Fingerprint of the judgements it learns from and the candidates it scores."""
@@ -67,7 +68,7 @@ class ScoreTask(Config):
     @property
     def name(self) -> str:
         """Unique within a comparison."""
-        return f"{self.scorer.name}-seed{self.seed}-rate{self.rate:g}-{self.what}"
+        return f"{self.scorer.name}-seed{self.seed}-{self.trial.name}-{self.what}"
 
     @property
     def system(self) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -75,3 +79,43 @@ def _shorten(config: object, count: int) -> None:
     if types is not None:
         config.layer_types = list(types)[:count]  # type: ignore[attr-defined]
     config.num_hidden_layers = count  # type: ignore[attr-defined]
+
+
+_UPDATES = ("self_attn", "attn", "attention", "mlp", "fc2")
+"""Modules of a layer whose outputs are added to the vectors that pass through it, by the names families give them."""
+
+
+@contextmanager
+def dropped_updates(base: nn.Module, rate: float) -> Iterator[None]:
+    """Inside the block, drop ``rate`` of what attention and feed-forward map of every layer add.
+
+    Many families have no such dropout of their own (Llama, Qwen). The hooks leave with the block, since the layers may
+    be shared with another model.
+
+    Raises
+    ------
+    BackboneError: the layers have no two modules known to be added.
+    """
+    if not rate:
+        yield
+        return
+
+    def drop(module: nn.Module, inputs: Any, output: Any) -> Any:
+        first = output[0] if isinstance(output, tuple) else output
+        dropped = F.dropout(first, rate, training=True)
+        return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
+
+    hooks = []
+    try:
+        for layer in layer_list(base)[1]:
+            updates = [module for name, module in layer.named_children() if name in _UPDATES]
+            if len(updates) != 2:
+                raise BackboneError(
+                    f"{type(base).__name__}: its layers' attention and feed-forward map were not found; "
+                    "set recommender.residual_dropout to 0"
+                )
+            hooks += [module.register_forward_hook(drop) for module in updates]
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -81,6 +81,11 @@ class RecommenderConfig(Config):
     output rows, by which the end of a history scores every item directly. The search then ranks by both. An item
     without events keeps zeros and lives by its codes, as all items do without this."""
 
+    item_start: Literal["zeros", "cooccurrence"] = "zeros"
+    """Where an item's own input vector starts. cooccurrence: at what stands near it in the training histories
+    (:func:`storerec.recommender.cooccurrence.cooccurrence_vectors`), at the word embeddings' RMS; training then has
+    less to find out and fewer epochs to learn histories by heart in."""
+
     item_loss: float = Field(default=1.0, ge=0)
     """Weight of the items' cross-entropy by their rows beside the sum of their codes' (with ``item_rows``)."""
 
@@ -94,6 +99,9 @@ class RecommenderConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in training on the codes' input vectors and on the outputs that predict codes, beside the backbone's
     own. Few histories are soon learned by heart: on MovieLens-100K validation falls from the third epoch without it."""
+
+    residual_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in training on what attention and feed-forward map of each layer add, beside the backbone's own."""
 
     jitter: bool = True
     """Cut histories into windows at other places each epoch."""

@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from storerec.codes import CodeTree
+from storerec.data.histories import Histories
 from storerec.llm.adapters import activate, adapter_parameters, add_adapter, merge_into
 from storerec.llm.backbone import Backbone
-from storerec.llm.layers import depth, first_layers
+from storerec.llm.layers import depth, dropped_updates, first_layers
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
 from storerec.recommender.config import RecommenderConfig
 from storerec.recommender.history import history_tokens
 from storerec.recommender.losses import target_loss
-from storerec.recommender.rows import initial_rows
+from storerec.recommender.rows import initial_rows, nearby_rows
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
 
@@ -54,7 +55,7 @@ class Recommender(TrainableModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.backbone, self.settings = backbone, config
+        self.backbone, self.settings, self.seed = backbone, config, seed
         self.tree = TorchTree(tree, backbone.device)
         self.sizes = tuple(tree.sizes)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
@@ -125,6 +126,13 @@ class Recommender(TrainableModule):
         rows = self.item_inputs if self.settings.tie_codes else self.own_item_outputs
         seen = torch.as_tensor(counts > 0, device=rows.device)[:, None]  # (items, 1)
         rows.register_hook(lambda gradient: gradient * seen)
+
+    def start_items(self, histories: Histories) -> None:
+        """Put the items' own input vectors where ``item_start`` says, before training on ``histories``."""
+        if self.settings.item_rows and self.settings.item_start == "cooccurrence":
+            rows = nearby_rows(histories, len(self.item_inputs), self.backbone, self.seed)
+            with torch.no_grad():
+                self.item_inputs.copy_(torch.from_numpy(rows))
 
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
@@ -209,7 +217,8 @@ class Recommender(TrainableModule):
 
     def run(self, inputs: torch.Tensor, positions: torch.Tensor, **cache: Any) -> torch.Tensor:
         """The layers over input vectors; right padding under a causal mask reaches no real token."""
-        with arithmetic(self.compute_dtype, inputs.device):
+        dropped = self.settings.residual_dropout if self.training else 0.0
+        with arithmetic(self.compute_dtype, inputs.device), dropped_updates(self.base, dropped):
             cache.setdefault("use_cache", False)
             return self.base(inputs_embeds=inputs, position_ids=positions, **cache).last_hidden_state
 

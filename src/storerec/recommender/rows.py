@@ -1,4 +1,4 @@
-"""Where the code rows of a recommender start."""
+"""Where the rows of a recommender start: those of codes, and of items."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from storerec.data.histories import Histories
 from storerec.llm.backbone import Backbone
 from storerec.recommender.config import RecommenderConfig
+from storerec.recommender.cooccurrence import cooccurrence_vectors
+
+_NEARBY_DIMS = 64
 
 
 def initial_rows(
@@ -34,3 +38,17 @@ def initial_rows(
             drawn = mean * (rms / scale) if scale > 0 else drawn
         rows.append(drawn)
     return np.concatenate(rows).astype(np.float32)
+
+
+def nearby_rows(histories: Histories, n_items: int, backbone: Backbone, seed: int) -> np.ndarray:
+    """(items, width) float32 rows from items' neighbours in ``histories``, at the word embeddings' RMS.
+
+    A random rotation lays their dimensions across the width; items without neighbours have zeros.
+    """
+    dims = min(_NEARBY_DIMS, backbone.width)
+    vectors = cooccurrence_vectors(histories, n_items, dims, seed=seed)
+    drawn = np.random.default_rng([seed, 5]).standard_normal((backbone.width, dims))
+    rows = vectors @ np.linalg.qr(drawn)[0].T.astype(np.float32)  # (items, width)
+    filled = np.abs(rows).sum(1) > 0
+    scale = np.sqrt(np.mean(rows[filled].astype(np.float64) ** 2)) if filled.any() else 0.0
+    return (rows * (backbone.word_rms() / scale if scale > 0 else 0.0)).astype(np.float32)

@@ -77,6 +77,7 @@ def train_recommender(
     check_trainable(split)
     model = Recommender(backbone, config, CodeTree.from_table(table), means, seed=options.seed)
     model.hold_unseen(split.train.item_counts(len(catalogue)))
+    model.start_items(split.train)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
     validate = validator(
         lambda: Decoder(model, dtype=pick_dtype(options.inference_dtype, backbone.device)),
