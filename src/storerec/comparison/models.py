@@ -127,12 +127,20 @@ class Transformer:
 
     def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes and settings."""
-        settings, search = settings_of(self.config(bench, trial)), settings_of(bench.config.store.search)
-        return {"codes": bench.codes_folder(recipe).name, "transformer": settings, "search": search}
+        return {
+            "codes": bench.codes_folder(recipe).name,
+            "transformer": settings_of(self.config(bench, trial)),
+            "search": settings_of(self._search(bench)),
+        }
+
+    def _search(self, bench: Bench) -> SearchConfig:
+        # it has no rows of items, so that their weight changes nothing
+        own = bench.config.store.search
+        return own.model_copy(update={"item_weight": SearchConfig().item_weight})
 
     def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train it."""
-        search, table = bench.config.store.search, bench.table(recipe)
+        search, table = self._search(bench), bench.table(recipe)
         model, log = train_transformer(
             bench.split, table, self.config(bench, trial), folder / "work", bench.options, bench.progress, search=search
         )
