@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from storerec.errors import BackboneError
 from storerec.llm.adapters import LoraConfig, add_adapter
-from storerec.llm.layers import depth, first_layers, layer_list, linear_names
+from storerec.llm.layers import depth, dropped_updates, first_layers, layer_list, linear_names
 
 IDS = torch.tensor([[5, 9, 30, 2, 17], [40, 41, 3, 8, 60]])
 
@@ -78,3 +81,30 @@ def test_linear_names_by_place(family, load_backbone):
     assert (len(everything), len(attention)) == (3 * per_layer[0], 3 * per_layer[1])
     prefix, _ = layer_list(base)
     assert all(name.startswith(f"{prefix}.0.") for name in linear_names(base, first=1, attention_only=False))
+
+
+def test_dropping_every_update_leaves_what_went_in(family, load_backbone):
+    base, empty = load_backbone(family).base, load_backbone(family).base
+    whole = run(base)
+    last = ("out_proj.", "fc2.", "o_proj.", "down_proj.", "c_proj.")  # the maps whose outputs are added
+    for name, parameter in empty.named_parameters():
+        if any(part in name for part in last):
+            parameter.data.zero_()
+    with dropped_updates(base, 1.0):
+        torch.testing.assert_close(run(base), run(empty), rtol=0, atol=0)
+    with dropped_updates(base, 0.5):
+        assert not torch.equal(run(base), run(base)), "drawn anew each time"
+    with dropped_updates(base, 0.0):
+        torch.testing.assert_close(run(base), whole, rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="inside"), dropped_updates(base, 0.5):
+        raise RuntimeError("inside")
+    torch.testing.assert_close(run(base), whole, rtol=0, atol=0)  # nothing stays behind
+
+
+def test_layers_with_other_names_are_told_and_left_alone():
+    base = torch.nn.Module()
+    base.layers = torch.nn.ModuleList(torch.nn.Sequential(torch.nn.Linear(2, 2)) for _ in range(2))
+    base.config = SimpleNamespace(num_hidden_layers=2)
+    with pytest.raises(BackboneError, match="residual_dropout"), dropped_updates(base, 0.5):
+        pass
+    assert not any(module._forward_hooks for module in base.modules())

@@ -101,3 +101,33 @@ def test_rows_of_zero_change_no_code_and_unseen_items_keep_them(load_backbone):
     exact = worlds.exact_scores(world, world.histories, "children")
     ordered = np.take_along_axis(exact, found, axis=1)
     assert (np.diff(ordered, axis=1) <= 2e-4).all()
+
+
+def test_rows_start_at_zero_or_where_neighbours_put_them(load_backbone):
+    world = worlds.make(load_backbone("llama"), item_rows=True, item_start="cooccurrence")
+    model, backbone = world.model, world.backbone
+    histories = worlds.histories(30, 60)  # of 40 items, the last ten are in none
+    model.start_items(histories)
+    rows = model.item_inputs.detach()
+    assert (rows.abs().sum(1) == 0).nonzero()[:, 0].tolist() == list(range(30, 40))
+    assert float(rows[:30].square().mean().sqrt()) == pytest.approx(backbone.word_rms(), rel=1e-4)
+    again = worlds.make(load_backbone("llama"), item_rows=True, item_start="cooccurrence").model
+    again.start_items(histories)
+    assert torch.equal(again.item_inputs, rows)
+    plain = worlds.make(load_backbone("llama"), item_rows=True).model
+    before = plain.item_inputs.clone()
+    plain.start_items(histories)
+    assert torch.equal(plain.item_inputs, before)
+
+
+def test_dropout_inside_layers_acts_in_training_only(family, load_backbone):
+    world = worlds.make(load_backbone(family), residual_dropout=0.5)
+    plain = worlds.make(load_backbone(family))
+    words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
+    arguments = words, torch.tensor([words.shape[1]]), torch.tensor([[3, 17, 5, 8]])
+    with torch.no_grad():
+        expected = plain.model.code_hidden(*arguments)
+        assert torch.equal(world.model.code_hidden(*arguments), expected)
+        world.model.train()
+        drawn = [world.model.code_hidden(*arguments) for _ in range(2)]
+    assert not torch.equal(*drawn)
