@@ -10,6 +10,7 @@ from storerec.comparison.datasets import table1_note
 from storerec.data import MIND_TABLE1
 from storerec.data.preprocess import DatasetStats
 from storerec.errors import ConfigError, DataError
+from storerec.systems.registry import RECIPES
 from tests import worlds
 
 
@@ -108,3 +109,20 @@ def test_presets_are_whole_and_files_and_choices_stand_over_them(tmp_path):
     file.write_text('{"store": {"search": {"beams": 7}}}')
     with pytest.raises(ConfigError, match=r"own\.json.*store\.search\.beams"):
         ComparisonConfig.assembled("amazon", file)
+
+
+def test_a_system_can_have_settings_of_its_own(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text('{"own": {"p5": {"dropout": 0.7, "item_rows": true}, "store": {"layers": 3}}}')
+    config = ComparisonConfig.assembled("cpu", file)
+    shared = config.store.recommender
+    assert config.recommender(RECIPES["p5"]).dropout == 0.7
+    assert not config.recommender(RECIPES["p5"]).item_rows, "what makes it P5 stays"
+    assert config.recommender(RECIPES["tiger-llm"]).dropout == shared.dropout
+    for name in ("store", "store-soft"):
+        assert config.recommender(RECIPES[name]).layers == 3 != shared.layers
+    for bad, told in (('{"sasrec": {}}', "p5, tiger-llm"), ('{"p5": {"dropuot": 1}}', "dropuot")):
+        file.write_text(f'{{"own": {bad}}}')
+        with pytest.raises(ConfigError, match=told) as error:
+            ComparisonConfig.assembled("cpu", file)
+        assert "own.json" in str(error.value)

@@ -139,7 +139,7 @@ def work(tmp_path):
 @pytest.mark.parametrize("jobs", [0, 2])
 def test_a_failed_task_is_told_in_a_line_and_stops_no_other(work, jobs):
     said = []
-    planned = cells(resolve(["popularity", "p5"]), (1,), {"popularity": 1.0, "p5": 1.0})
+    planned = cells(resolve(["popularity", "p5"]), (1,), {"popularity": Trial(), "p5": Trial()})
     outcomes = run_tasks(work, planned, jobs, said.append)
     failures = failed_cells(outcomes.values())
     assert list(failures) == ["p5, seed 1"]
@@ -158,7 +158,7 @@ def test_a_failed_task_is_told_in_a_line_and_stops_no_other(work, jobs):
 
 
 def test_a_process_that_leaves_no_result_names_its_log(work):
-    planned = cells(resolve(["popularity"]), (1,), {"popularity": 1.0})
+    planned = cells(resolve(["popularity"]), (1,), {"popularity": Trial()})
     (work.folder / "data" / "items.parquet").write_bytes(b"half")  # the process cannot even begin
     found = run_tasks(work, planned, 1, lambda line: None)[planned[0].name]
     assert found.facts is None
@@ -167,7 +167,7 @@ def test_a_process_that_leaves_no_result_names_its_log(work):
 
 
 def test_results_of_other_settings_do_not_count(work):
-    planned = cells(resolve(["popularity"]), (1,), {"popularity": 1.0})
+    planned = cells(resolve(["popularity"]), (1,), {"popularity": Trial()})
     run_tasks(work, planned, 0, lambda line: None)
     changed = json.loads((work.folder / "config.json").read_text())
     changed["config"]["store"]["evaluation"]["exclude_history"] = True

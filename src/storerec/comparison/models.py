@@ -52,7 +52,7 @@ class LanguageModel:
 
     def config(self, bench: Bench, recipe: Recipe, trial: Trial) -> RecommenderConfig:
         """The comparison's settings, this system's fields, this trial's factors."""
-        own = recipe.recommender_config(bench.config.store.recommender)
+        own = bench.config.recommender(recipe)
         changes: dict[str, Any] = {"joint": trial.training(own.joint), "alone": trial.training(own.alone)}
         changes |= trial.dropped(own, "dropout", "residual_dropout")
         if not own.alignment:  # the first phase falls away: as many passes over the histories without it
