@@ -145,31 +145,6 @@ def _store(name: str, **changes: Any) -> dict[str, Any]:
     return StoreConfig.preset(name).model_dump() | changes
 
 
-def _over_store(name: str, own: dict[str, Any]) -> dict[str, Any]:
-    return merged(StoreConfig.preset(name).model_dump(), own)
-
-
-_PHASE = {"learning_rate": 1e-3, "weight_decay": 0.1, "schedule": "constant_with_warmup", "average": 0.999}
-
-_TWO_CORES: dict[str, Any] = {
-    "recommender": {
-        # each measured on MovieLens-100K's validation users, histories excluded, one run: NDCG@10 .084 without averaged
-        # weights, .097 with, .104 with rows of items too, .109 with histories of items too; few of the branches are no
-        # worse and a third faster; .113 with averages over a third of the training, .121 with more dropout, inside the
-        # layers too, and .126 with four fifths of the score by the items' rows
-        "history": "items",
-        "item_rows": True,
-        "item_start": "cooccurrence",
-        "code_share": 0.1,
-        "dropout": 0.4,
-        "residual_dropout": 0.3,
-        "joint": _PHASE | {"epochs": 1, "warmup": 0.1},
-        "alone": _PHASE | {"epochs": 8, "warmup": 0.0, "patience": 2},
-    },
-    "search": {"beam": 50, "item_weight": 0.8},
-    "evaluation": {"exclude_history": True},
-}
-
 _SMALL = {"learning_rate": 1e-3, "schedule": "constant_with_warmup", "warmup": 0.0, "average": 0.999}
 
 _SCORING: dict[str, Any] = {
@@ -197,7 +172,7 @@ _SCORING: dict[str, Any] = {
 _PRESETS: dict[str, dict[str, Any]] = {
     # A film is rated once: its rater's list without it is the question. Two cores serve.
     "movielens-100k": {
-        "store": _over_store("cpu", _TWO_CORES),
+        "store": _store("cpu", evaluation={"exclude_history": True}),
         # dropout inside layers helps STORE and hurts this one (seed 1, validation NDCG@10): .1131 without, .1084 with
         "own": {"p5": {"dropout": 0.3, "residual_dropout": 0.0}},
         "transformer": {

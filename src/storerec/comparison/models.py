@@ -61,10 +61,8 @@ class LanguageModel:
         return own.model_copy(update=changes | {"validation_excludes_history": excludes})
 
     def _search(self, bench: Bench, recipe: Recipe) -> SearchConfig:
-        # the search that decides on the best weights is the same for all: "soft" is a matter of the final lists only,
-        # and so are more than 20 beams
-        own = bench.config.store.search
-        return own.model_copy(update={"constraint": "tree", "beam": min(own.beam, 20)})
+        # the search that decides on the best weights is the same for all: "soft" is a matter of the final lists only
+        return bench.config.store.search.in_validation.model_copy(update={"constraint": "tree"})
 
     def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes, settings, where weights start, and the search of validation."""
@@ -135,8 +133,7 @@ class Transformer:
 
     def _search(self, bench: Bench) -> SearchConfig:
         # it has no rows of items, so that their weight changes nothing
-        own = bench.config.store.search
-        return own.model_copy(update={"item_weight": SearchConfig().item_weight})
+        return bench.config.store.search.in_validation.model_copy(update={"item_weight": SearchConfig().item_weight})
 
     def train(self, bench: Bench, recipe: Recipe, trial: Trial, folder: Path) -> Mapping[str, Any]:
         """Train it."""

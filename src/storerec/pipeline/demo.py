@@ -69,8 +69,8 @@ def demo_config() -> StoreConfig:
     """
     values = StoreConfig.preset("cpu").model_dump()
     values["tokenizer"]["training"]["max_minutes"] = 6
-    values["recommender"]["joint"]["max_minutes"] = 4
-    values["recommender"]["alone"]["max_minutes"] = 7
+    values["recommender"]["joint"]["max_minutes"] = 3
+    values["recommender"]["alone"]["max_minutes"] = 8
     return StoreConfig.parse(values, source="the demo's configuration")
 
 

@@ -21,6 +21,10 @@ class SearchConfig(Config):
     beam: int = Field(default=20, ge=1)
     """Beams kept per user; a list of k items searches at least k beams."""
 
+    validation_beam: int = Field(default=20, ge=1)
+    """Beams per user of the searches that validate between epochs, where these are fewer than ``beam``: they compare a
+    model with itself, and a wide search of all users takes as long as an epoch on two cores."""
+
     constraint: Literal["tree", "soft"] = "tree"
     """tree: only codes of existing items, at every step. soft: any code of the position; lists lose the tuples that
     name no item (the paper's ablation "without conditional beam search")."""
@@ -34,6 +38,11 @@ class SearchConfig(Config):
 
     batch_users: int = Field(default=64, ge=1)
     """Users searched at a time."""
+
+    @property
+    def in_validation(self) -> SearchConfig:
+        """The same search as it validates in training."""
+        return self.model_copy(update={"beam": min(self.beam, self.validation_beam)})
 
 
 class RecommenderConfig(Config):

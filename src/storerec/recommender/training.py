@@ -165,7 +165,9 @@ def validator(
         return None
 
     def validate() -> Mapping[str, float]:
-        items, _ = BeamSearch(decoder(), table, search, normaliser)(cases.histories, 10, own=exclude_history)
+        items, _ = BeamSearch(decoder(), table, search.in_validation, normaliser)(
+            cases.histories, 10, own=exclude_history
+        )
         if afterwards is not None:
             afterwards()
         hit = items == cases.targets[:, None]  # (users, 10): at most one true per row
