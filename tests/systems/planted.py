@@ -9,6 +9,7 @@ from storerec.comparison import ComparisonConfig
 from storerec.comparison.bench import Bench
 from storerec.comparison.models import take_up
 from storerec.comparison.stages import Stages
+from storerec.comparison.trial import Trial
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
@@ -40,7 +41,7 @@ class World:
 
     def lists(self, name, folder, config, k):
         """The test users' lists of a system made and trained by its recipe."""
-        system = take_up(self.bench(folder, config), RECIPES[name], 1.0)
+        system = take_up(self.bench(folder, config), RECIPES[name], Trial())
         return system.recommend(self.test.histories, k, exclude=Exclusions()).items
 
 

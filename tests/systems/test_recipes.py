@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from storerec.comparison.models import take_up
+from storerec.comparison.trial import Trial
 from storerec.data.splits import split
 from storerec.systems.base import Exclusions
 from storerec.systems.registry import RECIPES
@@ -24,13 +25,13 @@ def bench(tiny_backbone, tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.search != {"constraint": "soft"}])
 def test_conformance(bench, name):
     users = split(bench.histories, planted.SPLIT, 0).test.histories.tail(5).select(np.arange(6))
-    check_system(take_up(bench, RECIPES[name], 1.0), users, len(bench.catalogue), k=5)
+    check_system(take_up(bench, RECIPES[name], Trial()), users, len(bench.catalogue), k=5)
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.search == {"constraint": "soft"}])
 def test_soft_systems_return_existing_items_once(bench, name):
     users = split(bench.histories, planted.SPLIT, 0).test.histories
-    lists = take_up(bench, RECIPES[name], 1.0).recommend(users, 10, exclude=Exclusions(history=True))
+    lists = take_up(bench, RECIPES[name], Trial()).recommend(users, 10, exclude=Exclusions(history=True))
     for user, row in enumerate(lists.items):
         found = row[row >= 0]
         assert len(set(found.tolist())) == len(found)
