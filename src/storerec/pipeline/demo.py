@@ -64,8 +64,8 @@ def run_demo(folder: Path, progress: Progress, options: RunOptions | None = None
 def demo_config() -> StoreConfig:
     """The ``cpu`` preset with a time limit on each training, far off on the machines we measured.
 
-    Two cores of 170 GFLOP/s in float32 needed 12 minutes for the whole demo, tokenizing 4 and recommending 8; the
-    limits keep it under 20 on slower ones, with less training.
+    Two cores that multiply bfloat16 needed 13 minutes for the whole demo, tokenizing 4.3 and recommending 8.6, beside
+    other work; the limits keep it under 20 on slower ones, with less training.
     """
     values = StoreConfig.preset("cpu").model_dump()
     values["tokenizer"]["training"]["max_minutes"] = 6
