@@ -64,7 +64,10 @@ def test_a_table_is_shown_and_a_report_written_and_the_same_command_goes_on(tabl
 def test_choices_of_the_command_line_reach_the_comparison(tables):
     result = tables("--seeds", "5,6", "--rates", "0.5,1", "--exclude-history", systems="popularity,sasrec")
     assert is_fine(result)
-    assert "trials: 2, 2 learning rates for each trained system, on seed 5" in result.stderr
+    assert (
+        "trials: 2, 2 settings (learning rate x 0.5, 1; dropout x 1) for each trained system, on seed 5"
+        in result.stderr
+    )
     written = json.loads((tables.out / "report" / "comparison.json").read_text())
     assert written["systems"]["sasrec"]["seeds"] == [5, 6]
     assert written["systems"]["popularity"]["seeds"] == [5]
@@ -77,6 +80,7 @@ def test_mistakes_are_one_clear_line(tables, tmp_path):
     for seeds in ("one", "1,x", "-1", ""):
         assert is_error(tables("--seeds", seeds), "--seeds")
     assert is_error(tables("--rates", "fast"), "--rates", "fast")
+    assert is_error(tables("--dropouts", "less"), "--dropouts", "less")
     assert is_error(tables(data=tmp_path / "none"), "no such folder", "mind:FOLDER")
     assert is_error(tables(data=f"mind:{tmp_path / 'none'}"), "no such folder", "msnews.github.io")
     assert is_error(tables("--preset", "imdb"), "no comparison preset 'imdb'", "movielens-100k")

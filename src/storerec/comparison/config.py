@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -28,11 +28,11 @@ def _with_own() -> list[str]:
 class TuningConfig(Config):
     """The budget of tuning, the same for every trained system."""
 
-    rates: tuple[float, ...] = Field((1.0,), min_length=1)
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
     """Factors on the configured learning rates. Each trained system of the tables is trained with each of them on the
     first seed, and the best on validation serves for all seeds; ablations take STORE's. One factor means no tuning."""
 
-    dropouts: tuple[float, ...] = Field((1.0,), min_length=1)
+    dropouts: tuple[Annotated[float, Field(ge=0)], ...] = Field((1.0,), min_length=1)
     """Factors on the configured dropouts, each tried with each of ``rates``. Small data ask for more of it than large
     ones, and no two systems for the same."""
 
@@ -44,7 +44,8 @@ class TuningConfig(Config):
     @property
     def about(self) -> str:
         """The budget in words."""
-        return f"learning rates x {list(self.rates)} and dropouts x {list(self.dropouts)}: {len(self.trials)} trial(s)"
+        rates, dropouts = (", ".join(f"{factor:g}" for factor in factors) for factors in (self.rates, self.dropouts))
+        return f"{len(self.trials)} settings (learning rate x {rates}; dropout x {dropouts})"
 
 
 class ComparisonConfig(Config):
