@@ -80,6 +80,7 @@ def test_mistakes_are_one_clear_line(tables, tmp_path):
     for seeds in ("one", "1,x", "-1", ""):
         assert is_error(tables("--seeds", seeds), "--seeds")
     assert is_error(tables("--rates", "fast"), "--rates", "fast")
+    assert is_error(tables("--rates", "0"), "tuning.rates")
     assert is_error(tables("--dropouts", "less"), "--dropouts", "less")
     assert is_error(tables(data=tmp_path / "none"), "no such folder", "mind:FOLDER")
     assert is_error(tables(data=f"mind:{tmp_path / 'none'}"), "no such folder", "msnews.github.io")
