@@ -1,5 +1,6 @@
 """Data of a comparison by name."""
 
+import json
 import re
 
 import pytest
@@ -113,14 +114,18 @@ def test_presets_are_whole_and_files_and_choices_stand_over_them(tmp_path):
 
 def test_a_system_can_have_settings_of_its_own(tmp_path):
     file = tmp_path / "own.json"
-    file.write_text('{"own": {"p5": {"dropout": 0.7, "item_rows": true}, "store": {"layers": 3}}}')
+    file.write_text(
+        '{"own": {"p5": {"dropout": 0.7, "item_rows": true}, "store": {"layers": 3, "joint": {"epochs": 7}}}}'
+    )
     config = ComparisonConfig.assembled("cpu", file)
     shared = config.store.recommender
     assert config.recommender(RECIPES["p5"]).dropout == 0.7
     assert not config.recommender(RECIPES["p5"]).item_rows, "what makes it P5 stays"
     assert config.recommender(RECIPES["tiger-llm"]).dropout == shared.dropout
     for name in ("store", "store-soft"):
-        assert config.recommender(RECIPES[name]).layers == 3 != shared.layers
+        found = config.recommender(RECIPES[name])
+        assert found.layers == 3 != shared.layers
+        assert found.joint == shared.joint.model_copy(update={"epochs": 7}), "fields inside fields are laid over too"
     for bad, told in (('{"sasrec": {}}', "p5, tiger-llm"), ('{"p5": {"dropuot": 1}}', "dropuot")):
         file.write_text(f'{{"own": {bad}}}')
         with pytest.raises(ConfigError, match=told) as error:

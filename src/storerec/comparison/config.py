@@ -53,7 +53,7 @@ class ComparisonConfig(Config):
 
     store: StoreConfig = StoreConfig()
     """Language model, split, dense tokenizer, clusterer, collision policy, recommender, search, evaluation. Systems
-    with a language model all use its recommender's settings."""
+    with a language model all use its recommender's settings, but for those in ``own``."""
 
     own: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Fields of the recommender's settings for single systems, by name, over those that all share: what a system was
@@ -92,11 +92,11 @@ class ComparisonConfig(Config):
 
     @model_validator(mode="after")
     def _own_settings_fit(self) -> ComparisonConfig:
-        for name, fields in self.own.items():
+        for name in self.own:
             if name not in RECIPES or RECIPES[name].model != "llm":
                 raise ValueError(f"own.{name}: no system with a language model; there are: {', '.join(_with_own())}")
             try:
-                RecommenderConfig.parse(self.store.recommender.model_dump() | fields, source=f"own.{name}")
+                self._shared(name)
             except ConfigError as error:  # as a ValueError it is told with the file's name
                 raise ValueError(str(error)) from None
         return self
@@ -104,8 +104,11 @@ class ComparisonConfig(Config):
     def recommender(self, recipe: Recipe) -> RecommenderConfig:
         """The recommender's settings of a system: those of all, its own here, and what it is by its recipe."""
         name = "store" if recipe.group == "ablation" and recipe.name not in self.own else recipe.name
-        shared = self.store.recommender.model_dump() | self.own.get(name, {})
-        return recipe.recommender_config(RecommenderConfig.parse(shared, source=f"own.{recipe.name}"))
+        return recipe.recommender_config(self._shared(name))
+
+    def _shared(self, name: str) -> RecommenderConfig:
+        values = merged(self.store.recommender.model_dump(), self.own.get(name, {}))
+        return RecommenderConfig.parse(values, source=f"own.{name}")
 
     @classmethod
     def preset(cls, name: str) -> ComparisonConfig:
