@@ -1,6 +1,5 @@
 """Data of a comparison by name."""
 
-import json
 import re
 
 import pytest
