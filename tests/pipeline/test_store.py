@@ -143,7 +143,7 @@ def test_items_as_one_token_with_rows_of_their_own_survive_a_bundle(tiny_backbon
     phase = {"epochs": 3, "learning_rate": 3e-3, "average": 0.9}
     config = worlds.config(tiny_backbone("llama"), **extra, joint=phase, alone=phase)
     store = STORE.fit(catalogue, histories, config, folder=tmp_path / "run", options=OPTIONS)
-    assert float(store.recommender.item_inputs.abs().sum()) > 0
+    assert float(store.recommender.items.inputs.abs().sum()) > 0
     check_system(store.system, histories.select(np.arange(6)), len(catalogue))
     store.save(tmp_path / "bundle")
     history = ["item-1", "item-4"]

@@ -58,8 +58,9 @@ def test_training_learns_and_gradients_reach_every_row(load_backbone):
     batch = {"context": words, "context_lengths": torch.tensor([words.shape[1]]), "items": items}
     loss = model(targets=torch.ones_like(items, dtype=torch.bool), **batch)["loss"]
     loss.backward()
-    assert (model.item_inputs.grad.abs().sum(1) > 0).nonzero()[:, 0].tolist() == [3, 5, 17]  # the last is no input
-    assert (model.own_item_outputs.grad.abs().sum(1) > 0).all()
+    own = model.items
+    assert (own.item_inputs.grad.abs().sum(1) > 0).nonzero()[:, 0].tolist() == [3, 5, 17]  # the last is no input
+    assert (own.own_item_outputs.grad.abs().sum(1) > 0).all()
     assert model.code_inputs.grad.abs().sum() > 0
 
 

@@ -24,7 +24,7 @@ def both(world, histories):
         flat = (model.tree.item_codes[items] + model.offsets).flatten(1)
         vectors = model.code_inputs[flat].clone()  # (items, codes, width)
         for place in range(items.shape[1]):
-            vectors[:, (place + 1) * len(model.sizes) - 1] += model.item_inputs[items[:, place]]
+            vectors[:, (place + 1) * len(model.sizes) - 1] += model.items.inputs[items[:, place]]
         words = model.backbone.embed(instruction.expand(n, -1))
         whole = torch.cat([words, vectors], dim=1)[:, :-1]
         hidden = model.run(whole, torch.arange(whole.shape[1]).expand(n, -1))[:, -len(model.sizes) :]
@@ -37,17 +37,19 @@ def both(world, histories):
             assert logits.shape == (n, size)
             total += logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
         codes[user] = total.numpy() + world.table.shares
-        outputs = model.item_outputs + sum(
+        outputs = model.items.outputs + sum(
             model.code_outputs[int(start) + model.tree.item_codes[:, p]] for p, start in enumerate(model.starts[:-1])
         )
         rows[user] = (outputs @ hidden[0, 0]).double().log_softmax(-1).numpy()
     return codes, rows
 
 
+@pytest.mark.parametrize("rank", [None, 3])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_search_ranks_by_the_weighted_mean_of_both(family, load_backbone, weight):
-    world = worlds.make(load_backbone(family), item_rows=True)
-    assert float(world.model.item_inputs.abs().sum()) > 0
+def test_the_search_ranks_by_the_weighted_mean_of_both(family, load_backbone, weight, rank):
+    world = worlds.make(load_backbone(family), item_rows=True, item_rank=rank)
+    assert float(world.model.items.inputs.abs().sum()) > 0
+    assert float(world.model.items.outputs.abs().sum()) > 0
     config = SearchConfig(beam=40, batch_users=2, item_weight=weight)
     items, scores = BeamSearch(Decoder(world.model), world.table, config, "children")(world.histories, 40)
     codes, rows = both(world, world.histories)
@@ -57,8 +59,29 @@ def test_the_search_ranks_by_the_weighted_mean_of_both(family, load_backbone, we
         np.testing.assert_allclose(scores[user], expected[user][items[user]], atol=5e-4)
 
 
-def test_the_loss_is_that_of_codes_and_items(load_backbone):
-    world = worlds.make(load_backbone("llama"), item_rows=True)
+@pytest.mark.parametrize("own", [False, True])
+def test_a_narrow_search_looks_ahead_by_the_items_own_scores(family, load_backbone, own):
+    """A node promises its best item: as many beams as items asked for are then exact where items' own scores decide."""
+    world = worlds.make(load_backbone(family), item_rows=True)
+    k = 4
+    _, rows = both(world, world.histories)
+    if own:
+        for user in range(len(world.histories)):
+            rows[user, world.histories.sequence(user)] = -np.inf
+    best = np.sort(rows, axis=1)[:, ::-1][:, :k]
+    config = SearchConfig(beam=k, item_weight=1.0)
+    items, scores = BeamSearch(Decoder(world.model), world.table, config, "children")(world.histories, k, own=own)
+    np.testing.assert_allclose(scores, best, atol=5e-4)
+    np.testing.assert_allclose(np.take_along_axis(rows, items, axis=1), best, atol=5e-4)
+    # the codes alone lead elsewhere: without looking ahead these items are not found
+    blind = SearchConfig(beam=k, item_weight=0.0)
+    other, _ = BeamSearch(Decoder(world.model), world.table, blind, "children")(world.histories, k, own=own)
+    assert not np.array_equal(np.sort(items, axis=1), np.sort(other, axis=1))
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_the_loss_is_that_of_codes_and_items(load_backbone, rank):
+    world = worlds.make(load_backbone("llama"), item_rows=True, item_rank=rank)
     model, past = world.model, world.histories.tail(5)
     length = int(past.lengths.max())
     user = int(np.argmax(past.lengths))
@@ -75,9 +98,12 @@ def test_the_loss_is_that_of_codes_and_items(load_backbone):
     assert float(loss) == pytest.approx(-(codes[0, target] - share + rows[0, target]) / len(model.sizes), abs=1e-4)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_output_rows_of_items_without_events_stay_zero(load_backbone, tied):
-    world = worlds.make(load_backbone("llama"), item_rows=True, tie_codes=tied)
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [({}, "own_item_outputs"), ({"tie_codes": True}, "item_inputs"), ({"item_rank": 3}, "item_factors")],
+)
+def test_output_rows_of_items_without_events_stay_zero(load_backbone, changes, held):
+    world = worlds.make(load_backbone("llama"), item_rows=True, **changes)
     model = world.model
     counts = np.ones(40, np.int64)
     counts[[7, 30]] = 0
@@ -87,14 +113,14 @@ def test_output_rows_of_items_without_events_stay_zero(load_backbone, tied):
     words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
     batch = {"context": words, "context_lengths": torch.tensor([words.shape[1]]), "items": items}
     model(targets=torch.ones_like(items, dtype=torch.bool), **batch)["loss"].backward()
-    rows = model.item_inputs if tied else model.own_item_outputs
+    rows = getattr(model.items, held)
     assert (rows.grad.abs().sum(1) == 0).nonzero()[:, 0].tolist() == [7, 30]
 
 
 def test_rows_of_zero_change_no_code_and_unseen_items_keep_them(load_backbone):
     world = worlds.make(load_backbone("llama"), item_rows=True)
     with torch.no_grad():
-        world.model.item_inputs.zero_()
+        world.model.items.item_inputs.zero_()
     found, _ = BeamSearch(Decoder(world.model), world.table, SearchConfig(beam=40, item_weight=0.0), "children")(
         world.histories, 40
     )
@@ -103,21 +129,37 @@ def test_rows_of_zero_change_no_code_and_unseen_items_keep_them(load_backbone):
     assert (np.diff(ordered, axis=1) <= 2e-4).all()
 
 
-def test_rows_start_at_zero_or_where_neighbours_put_them(load_backbone):
-    world = worlds.make(load_backbone("llama"), item_rows=True, item_start="cooccurrence")
+@pytest.mark.parametrize("ranked", [False, True])
+def test_rows_start_at_zero_or_where_neighbours_put_them(load_backbone, ranked):
+    changes = {"item_rows": True, "item_rank": load_backbone("llama").width if ranked else None}
+    world = worlds.make(load_backbone("llama"), item_start="cooccurrence", **changes)
     model, backbone = world.model, world.backbone
     histories = worlds.histories(30, 60)  # of 40 items, the last ten are in none
     model.start_items(histories)
-    rows = model.item_inputs.detach()
-    assert (rows.abs().sum(1) == 0).nonzero()[:, 0].tolist() == list(range(30, 40))
+    rows = model.items.inputs.detach()
+    assert (rows.abs().sum(1) < 1e-6).nonzero()[:, 0].tolist() == list(range(30, 40))
     assert float(rows[:30].square().mean().sqrt()) == pytest.approx(backbone.word_rms(), rel=1e-4)
-    again = worlds.make(load_backbone("llama"), item_rows=True, item_start="cooccurrence").model
+    again = worlds.make(load_backbone("llama"), item_start="cooccurrence", **changes).model
     again.start_items(histories)
-    assert torch.equal(again.item_inputs, rows)
-    plain = worlds.make(load_backbone("llama"), item_rows=True).model
-    before = plain.item_inputs.clone()
+    assert torch.equal(again.items.inputs, rows)
+    plain = worlds.make(load_backbone("llama"), **changes).model
+    before = plain.items.inputs.clone()
     plain.start_items(histories)
-    assert torch.equal(plain.item_inputs, before)
+    assert torch.equal(plain.items.inputs, before)
+
+
+def test_vectors_of_a_rank_lie_in_it_and_all_of_them_learn(load_backbone):
+    world = worlds.make(load_backbone("llama"), item_rows=True, item_rank=3)
+    model = world.model
+    assert torch.linalg.matrix_rank(model.items.inputs) == torch.linalg.matrix_rank(model.items.outputs) == 3
+    model.train_only_own()
+    items = torch.as_tensor([[3, 17, 5, 8]])
+    words = torch.as_tensor(world.backbone.encode(["Next:"], max_tokens=99, begin=True).flat)[None]
+    batch = {"context": words, "context_lengths": torch.tensor([words.shape[1]]), "items": items}
+    model(targets=torch.ones_like(items, dtype=torch.bool), **batch)["loss"].backward()
+    for name, parameter in model.items.trained().items():
+        assert name in model.state_dict() or f"items.{name}" in model.state_dict()
+        assert float(parameter.grad.abs().sum()) > 0
 
 
 def test_dropout_inside_layers_acts_in_training_only(family, load_backbone):

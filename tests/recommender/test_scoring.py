@@ -58,7 +58,7 @@ def one_by_one(model, recommender, candidates):
             vectors = vectors.sum(1, keepdim=True) / model.tree.levels**0.5
         if recommender.settings.item_rows:
             vectors = vectors.clone()
-            vectors[:, -1] += recommender.item_inputs[past]
+            vectors[:, -1] += recommender.items.inputs[past]
         shown = model.code_inputs[model.tree.item_codes[own] + model.offsets]
         words = [model.backbone.embed(ids) for ids in (model.instruction, model.question)]
         inputs = torch.cat([words[0], vectors.flatten(0, 1), shown.flatten(0, 1), words[1]])[None]

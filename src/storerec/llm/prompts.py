@@ -22,6 +22,12 @@ class Prompts(Config):
     alignment_after: str = Field(default="\nIts codes:", min_length=1)
     """Between an item's text and its codes."""
 
+    describe: str = Field(default="The item with these codes:", min_length=1)
+    """Before an item's codes, where its text is to follow them."""
+
+    titles: str = Field(default="A user chose these items, oldest first:", min_length=1)
+    """Before the titles of a history; ``alignment_after`` and the next item's codes follow."""
+
     score_question: str = Field(default="\nYes or no?", min_length=1)
     """After the codes of a history and of one candidate, which follow ``sequence`` directly; the answer comes next."""
 
@@ -34,4 +40,5 @@ class Prompts(Config):
     @classmethod
     def short(cls) -> Prompts:
         """The shortest wording that still tells the tasks apart, for machines where each token counts."""
-        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:")
+        texts = {"alignment_before": "", "alignment_after": "\nCodes:", "describe": "Item:", "titles": "Chosen:"}
+        return cls(sequence="Next:", **texts)

@@ -14,6 +14,8 @@ from storerec.recommender.history import HistoryForm
 
 Normaliser = Literal["children", "position", "vocabulary"]
 
+AlignmentTask = Literal["text_to_codes", "codes_to_text", "titles_to_codes"]
+
 
 class SearchConfig(Config):
     """Conditional beam search."""
@@ -90,6 +92,11 @@ class RecommenderConfig(Config):
     output rows, by which the end of a history scores every item directly. The search then ranks by both. An item
     without events keeps zeros and lives by its codes, as all items do without this."""
 
+    item_rank: int | None = Field(default=None, ge=1)
+    """Numbers an item's own vectors are made of (ours): none gives it two whole ones; a rank gives it one vector of
+    that many numbers, which two maps shared by all items turn into what it is read by and what it is predicted by. A
+    small catalogue's events do not fill hundreds of numbers per item."""
+
     item_start: Literal["zeros", "cooccurrence"] = "zeros"
     """Where an item's own input vector starts. cooccurrence: at what stands near it in the training histories
     (:func:`storerec.recommender.cooccurrence.cooccurrence_vectors`), at the word embeddings' RMS; training then has
@@ -116,10 +123,17 @@ class RecommenderConfig(Config):
     """Cut histories into windows at other places each epoch."""
 
     alignment: bool = True
-    """Train text-token alignment (an item's text to its codes) jointly, before recommendation alone."""
+    """Train text-token alignment jointly, before recommendation alone."""
+
+    alignment_tasks: tuple[AlignmentTask, ...] = Field(("text_to_codes",), min_length=1)
+    """What alignment is: an item's text to its codes (STORE), its codes to its text, the titles of a history to the
+    next item's codes (both LC-Rec)."""
 
     alignment_tokens: int = Field(default=64, ge=4)
-    """Text tokens of an item in the alignment task at most."""
+    """Text tokens of an item in the alignment tasks at most."""
+
+    history_tokens: int = Field(default=192, ge=4)
+    """Text tokens of a history's titles at most; the oldest are left out."""
 
     prompts: Prompts = Prompts()
     """Wording of the instructions."""

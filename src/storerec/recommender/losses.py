@@ -1,4 +1,4 @@
-"""What a recommender is trained on: the codes of target items, and the items themselves by their own rows."""
+"""What a recommender is trained on: codes of target items, these items by their own rows, and texts of items."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from storerec.llm.precision import arithmetic
 from storerec.recommender.normalisers import position_loss
 
 if TYPE_CHECKING:
@@ -43,6 +44,26 @@ def target_loss(model: Recommender, batch: Mapping[str, torch.Tensor]) -> torch.
         whole = F.cross_entropy(model.item_logits(first), rows)
         loss = loss + model.settings.item_loss * whole / len(model.sizes)
     return loss
+
+
+def text_loss(model: Recommender, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy per token of texts that follow an item's codes, over the text vocabulary.
+
+    ``batch``: ``context``, ``context_lengths`` and ``items`` (rows, 1) as in :func:`target_loss`, ``answers`` (rows,
+    longest) token ids and ``answer_lengths`` (rows,).
+    """
+    lengths, items, answers = batch["context_lengths"], batch["items"], batch["answers"]
+    codes = model.drop(model.history_tokens(items))  # (rows, tokens of an item, width)
+    read = torch.cat([codes, model.backbone.embed(answers)], dim=1)
+    inputs = model.inputs(batch["context"], lengths, read)
+    hidden = model.run(inputs, torch.arange(inputs.shape[1], device=inputs.device).expand(len(inputs), -1))
+    step = torch.arange(answers.shape[1], device=answers.device)
+    before = (lengths - 1 + codes.shape[1])[:, None] + step  # (rows, longest) the output before each token
+    told = step < batch["answer_lengths"][:, None]
+    hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))[told]  # (tokens, width)
+    with arithmetic(model.compute_dtype, hidden.device):
+        logits = model.backbone.text_logits(model.drop(hidden))
+    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), answers[told])
 
 
 def drawn_owners(model: Recommender, items: torch.Tensor) -> torch.Tensor:

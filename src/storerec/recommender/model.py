@@ -21,7 +21,8 @@ from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
 from storerec.recommender.config import RecommenderConfig
 from storerec.recommender.history import history_tokens
-from storerec.recommender.losses import target_loss
+from storerec.recommender.item_rows import ItemRows
+from storerec.recommender.losses import target_loss, text_loss
 from storerec.recommender.rows import initial_rows, nearby_rows
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
@@ -70,10 +71,8 @@ class Recommender(TrainableModule):
         else:
             self.own_outputs = nn.Parameter(rows * scale)
         if config.item_rows:
-            items = len(self.tree.item_codes)
-            self.item_inputs = nn.Parameter(torch.zeros(items, rows.shape[1], dtype=rows.dtype, device=rows.device))
-            if not config.tie_codes:
-                self.own_item_outputs = nn.Parameter(torch.zeros_like(self.item_inputs))
+            tied = self.output_scale if config.tie_codes else None
+            self.items = ItemRows(len(self.tree.item_codes), rows, config, tied, seed=seed)
         self.offsets = torch.as_tensor(self.starts[:-1], device=weight.device)  # (positions,)
         self.compute_dtype = weight.dtype
 
@@ -95,9 +94,7 @@ class Recommender(TrainableModule):
         outputs = {"output_scale": self.output_scale} if tied else {"own_outputs": self.own_outputs}
         own: dict[str, nn.Parameter] = {"code_inputs": self.code_inputs, **outputs}
         if self.settings.item_rows:
-            own["item_inputs"] = self.item_inputs
-            if not tied:
-                own["own_item_outputs"] = self.own_item_outputs
+            own |= self.items.trained()
         if self.settings.tuning == "lora":
             layers = adapter_parameters(self.base, ADAPTER)
         else:
@@ -110,29 +107,16 @@ class Recommender(TrainableModule):
         """Output rows: (codes of all positions, width)."""
         return self.code_inputs * self.output_scale if self.settings.tie_codes else self.own_outputs
 
-    @property
-    def item_outputs(self) -> torch.Tensor:
-        """What items' own rows add to the sum of their codes' output rows: (items, width)."""
-        return self.item_inputs * self.output_scale if self.settings.tie_codes else self.own_item_outputs
-
     def hold_unseen(self, counts: np.ndarray) -> None:
-        """Keep the output rows of items without events at zero in training; ``counts`` (items,) are their events.
-
-        As wrong answers to every event they would only learn to be unlikely, their kind's most of all, and so would
-        undo what their codes say.
-        """
-        if not self.settings.item_rows:
-            return
-        rows = self.item_inputs if self.settings.tie_codes else self.own_item_outputs
-        seen = torch.as_tensor(counts > 0, device=rows.device)[:, None]  # (items, 1)
-        rows.register_hook(lambda gradient: gradient * seen)
+        """:meth:`ItemRows.hold_unseen`, where items have rows; ``counts`` (items,) are their events in training."""
+        if self.settings.item_rows:
+            self.items.hold_unseen(counts)
 
     def start_items(self, histories: Histories) -> None:
         """Put the items' own input vectors where ``item_start`` says, before training on ``histories``."""
         if self.settings.item_rows and self.settings.item_start == "cooccurrence":
-            rows = nearby_rows(histories, len(self.item_inputs), self.backbone, self.seed)
-            with torch.no_grad():
-                self.item_inputs.copy_(torch.from_numpy(rows))
+            dims = self.settings.item_rank
+            self.items.start(nearby_rows(histories, len(self.tree.item_codes), self.backbone, self.seed, dims=dims))
 
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
@@ -149,7 +133,7 @@ class Recommender(TrainableModule):
         read = F.embedding(
             self.tree.item_codes[items] + self.offsets, self.code_inputs
         )  # (rows, items, positions, width)
-        own = F.embedding(items, self.item_inputs) if self.settings.item_rows else None  # (rows, items, width)
+        own = self.items.read(items) if self.settings.item_rows else None  # (rows, items, width)
         return history_tokens(read, own, self.settings.history)
 
     def inputs(self, context: torch.Tensor, lengths: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
@@ -166,7 +150,7 @@ class Recommender(TrainableModule):
         (rows, longest + tokens, width); padding to the right.
         """
         words = self.backbone.embed(context)  # (rows, longest, width)
-        both = torch.cat([words, self.drop(read)], dim=1)  # (rows, longest + tokens, width)
+        both = torch.cat([words, read], dim=1)  # (rows, longest + tokens, width)
         longest, total = context.shape[1], both.shape[1]
         if bool((lengths == longest).all()):
             return both
@@ -185,7 +169,7 @@ class Recommender(TrainableModule):
         if self.settings.history == "items":
             first, rest = self.branched(context, lengths, items, torch.arange(count, device=items.device))
             return torch.cat([first[:, :, None], rest], dim=2)
-        inputs = self.inputs(context, lengths, self.history_tokens(items)[:, :-1])
+        inputs = self.inputs(context, lengths, self.drop(self.history_tokens(items)[:, :-1]))
         places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
         hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
         before = (lengths - 1)[:, None] + torch.arange(count * len(self.sizes), device=inputs.device)
@@ -238,13 +222,13 @@ class Recommender(TrainableModule):
         return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The loss of a batch; see :func:`storerec.recommender.losses.target_loss`."""
-        return {"loss": target_loss(self, batch)}
+        """The loss of a batch, of texts where it has ``answers``, else of codes; see storerec.recommender.losses."""
+        return {"loss": text_loss(self, batch) if "answers" in batch else target_loss(self, batch)}
 
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""
         codes = self.tree.item_codes + self.offsets  # (items, positions)
         with arithmetic(self.compute_dtype, hidden.device):
-            rows = F.embedding(codes, self.code_outputs).sum(1) + self.item_outputs  # (items, width)
+            rows = F.embedding(codes, self.code_outputs).sum(1) + self.items.outputs  # (items, width)
             logits = F.linear(hidden, rows.to(hidden.dtype))
         return logits if logits.dtype == torch.float64 else logits.float()

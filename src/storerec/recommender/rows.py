@@ -40,12 +40,15 @@ def initial_rows(
     return np.concatenate(rows).astype(np.float32)
 
 
-def nearby_rows(histories: Histories, n_items: int, backbone: Backbone, seed: int) -> np.ndarray:
+def nearby_rows(
+    histories: Histories, n_items: int, backbone: Backbone, seed: int, *, dims: int | None = None
+) -> np.ndarray:
     """(items, width) float32 rows from items' neighbours in ``histories``, at the word embeddings' RMS.
 
-    A random rotation lays their dimensions across the width; items without neighbours have zeros.
+    A random rotation lays their ``dims`` dimensions (64 unless told) across the width; items without neighbours have
+    zeros.
     """
-    dims = min(_NEARBY_DIMS, backbone.width)
+    dims = min(dims or _NEARBY_DIMS, backbone.width)
     vectors = cooccurrence_vectors(histories, n_items, dims, seed=seed)
     drawn = np.random.default_rng([seed, 5]).standard_normal((backbone.width, dims))
     rows = vectors @ np.linalg.qr(drawn)[0].T.astype(np.float32)  # (items, width)

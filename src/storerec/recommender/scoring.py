@@ -87,7 +87,7 @@ class CodeScorer(TrainableModule):
         self._own_codes = own_codes
         self.history = recommender.settings.history
         # a buffer moves with this module; the recommender's own rows are read, not trained here
-        own = recommender.item_inputs.detach() if recommender.settings.item_rows else None
+        own = recommender.items.inputs.detach() if recommender.settings.item_rows else None
         self.item_inputs: torch.Tensor | None
         self.register_buffer("item_inputs", own, persistent=False)  # (items, width)
         prompts = recommender.settings.prompts

@@ -107,6 +107,38 @@ class _Gate:
         return shut
 
 
+class _Ahead:
+    """Looks ahead with the scores of whole items, which are known before the first step.
+
+    A node promises the weighted mean of its own log-probability and the best one of any item left under it: no item
+    below can score more, since log-probabilities of codes only fall on the way down. Ranking nodes by the codes alone
+    would drop items whose own score is high before that score counts: on MovieLens-100K 100 beams found lists of
+    NDCG@10 .119 where 20 found .106 (validation, item weight .5).
+
+    Parameters
+    ----------
+    whole: (users, items) log-probabilities.
+    weight: their share in an item's score.
+    """
+
+    def __init__(self, whole: torch.Tensor, weight: float, filter_: Filter, tree: Any) -> None:
+        self.weight = weight
+        left = torch.from_numpy(filter_.allowed).to(whole.device).expand(len(whole), -1).clone()  # (users, items)
+        left[torch.from_numpy(filter_.users).to(whole.device), torch.from_numpy(filter_.items).to(whole.device)] = False
+        whole, items = whole.masked_fill(~left, -torch.inf), torch.arange(whole.shape[1], device=whole.device)
+        self.best: list[torch.Tensor] = []
+        for level in range(tree.levels + 1):
+            under = tree.node_of(level, items)  # (items,)
+            empty = whole.new_full((len(whole), int(under.max()) + 1), -torch.inf)
+            self.best.append(empty.scatter_reduce(1, under.expand_as(whole), whole, "amax"))  # (users, nodes)
+
+    def promise(self, scores: torch.Tensor, level: int, children: torch.Tensor) -> torch.Tensor:
+        """What nodes of ``level`` promise, (users, beams, codes) like their log-probabilities ``scores``."""
+        best = self.best[level].gather(1, children.clamp(min=0).flatten(1)).view_as(scores)
+        mean = (1 - self.weight) * scores + self.weight * best
+        return mean.masked_fill((scores == -torch.inf) | (best == -torch.inf), -torch.inf)
+
+
 class BeamSearch:
     """Finds the k most probable items for each history.
 
@@ -175,6 +207,9 @@ class BeamSearch:
         wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no float64
         totals = torch.zeros((users, 1), dtype=wide, device=device)
         ancestors = torch.zeros((users, 1, 0), dtype=torch.bool, device=device)
+        ahead = None
+        if whole is not None and self.config.item_weight > 0 and self.config.constraint == "tree":
+            ahead = _Ahead(whole.to(wide), self.config.item_weight, filter_, tree)
         for position in range(tree.levels):
             children = tree.children(position, nodes.clamp(min=0))  # (users, beams, codes)
             children = children.masked_fill((nodes < 0)[..., None], -1)
@@ -184,9 +219,11 @@ class BeamSearch:
                 shut = children < 0 if gate is None else gate.shut(position + 1, children)
                 scores = scores.masked_fill(shut, -torch.inf)
             kept = min(beam, scores.shape[1] * scores.shape[2])
-            totals, best = scores.flatten(1).topk(kept)  # (users, beams)
+            promise = scores if ahead is None else ahead.promise(scores, position + 1, children)
+            found, best = promise.flatten(1).topk(kept)  # (users, beams)
+            totals = scores.flatten(1).gather(1, best).masked_fill(found == -torch.inf, -torch.inf)
             parents, codes = best // scores.shape[2], best % scores.shape[2]
-            nodes = children.flatten(1).gather(1, best).masked_fill(totals == -torch.inf, -1)
+            nodes = children.flatten(1).gather(1, best).masked_fill(found == -torch.inf, -1)
             if position + 1 < tree.levels:
                 own = torch.eye(kept, dtype=torch.bool, device=device).expand(users, -1, -1)
                 path = ancestors.gather(1, parents[..., None].expand(-1, -1, ancestors.shape[-1]))

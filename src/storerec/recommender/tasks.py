@@ -1,23 +1,23 @@
-"""Training samples: windows of histories, and items' texts with their codes (docs/method.md, section 3)."""
+"""Training samples: windows of histories, and items' codes with text (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 import torch
 from torch.utils.data import Dataset
 
-from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.errors import ConfigError
 from storerec.llm.backbone import Backbone
-from storerec.llm.batching import Ragged
+from storerec.recommender.alignment import TextTask
 from storerec.recommender.config import RecommenderConfig
 from storerec.recommender.history import tokens_of_item
 
-SEQUENCE, ALIGNMENT = 0, 1
+SEQUENCE = 0
+"""Group of the windows; those of alignment tasks follow in their order."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +73,26 @@ class Windows:
 
 
 class RecommenderSamples(Dataset):
-    """Samples of both tasks in one index space: windows first, then (with ``texts``) items."""
+    """Samples of all tasks in one index space: windows of ``histories`` first, then each of ``tasks``."""
 
     def __init__(
         self,
         histories: Histories,
-        catalogue: Catalogue,
-        texts: Ragged | None,
+        tasks: Sequence[TextTask],
         instruction: np.ndarray,
         config: RecommenderConfig,
         seed: int,
     ) -> None:
         only_last = config.loss_positions == "last"
         self.windows = Windows(histories, config.max_history + 1, only_last, config.jitter, seed)
-        self.texts, self.instruction, self.config = texts, instruction, config
+        self.tasks, self.instruction, self.config = tuple(tasks), instruction, config
         self.items = np.append(histories.items, 0).astype(np.int64)
         count = len(self.windows.cut(0)[0])
-        aligned = len(catalogue) if texts is not None else 0
-        self.lengths = np.zeros(count + aligned, np.int64)
-        self.lengths[count:] = texts.lengths if texts is not None else 0
+        self.lengths = np.concatenate([np.zeros(count, np.int64), *(task.lengths for task in self.tasks)])
         self.set_epoch(0)
-        self.groups = np.concatenate([np.full(count, SEQUENCE), np.full(aligned, ALIGNMENT)]).astype(np.int64)
+        sizes = [count, *(len(task) for task in self.tasks)]
+        self.firsts = np.cumsum(sizes) - sizes  # (groups,) the first sample of each
+        self.groups = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
 
     def set_epoch(self, epoch: int) -> None:
         """Cut the windows of ``epoch``; ``lengths`` changes in place, so that a sampler that holds it sees it."""
@@ -109,8 +108,8 @@ class RecommenderSamples(Dataset):
     def collate(self, chosen: list[int]) -> dict[str, torch.Tensor]:
         """A batch of one task as tensors for :meth:`Recommender.forward`."""
         rows = np.asarray(chosen)
-        alignment = self.groups[rows[0]] == ALIGNMENT
-        batch = self._alignment(rows - len(self.starts)) if alignment else self._sequence(rows)
+        group = int(self.groups[rows[0]])
+        batch = self._text(self.tasks[group - 1], rows - self.firsts[group]) if group else self._sequence(rows)
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
 
     def _sequence(self, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,48 +125,46 @@ class RecommenderSamples(Dataset):
             "targets": last if self.config.loss_positions == "last" else inside,
         }
 
-    def _alignment(self, items: np.ndarray) -> dict[str, np.ndarray]:
-        assert self.texts is not None
-        context, lengths = self.texts.padded(items)
-        return {
+    def _text(self, task: TextTask, rows: np.ndarray) -> dict[str, np.ndarray]:
+        context, lengths = task.contexts.padded(rows)
+        batch = {
             "context": context,
             "context_lengths": lengths,
-            "items": items[:, None],
-            "targets": np.ones((len(items), 1), bool),
+            "items": task.items[rows][:, None],
+            "targets": np.full((len(rows), 1), task.answers is None),
         }
+        if task.answers is not None:
+            batch["answers"], batch["answer_lengths"] = task.answers.padded(rows)
+        return batch
 
 
 def check_room(backbone: Backbone, config: RecommenderConfig, positions: int) -> None:
     """Raise ConfigError when the longest sequence, of ``positions`` codes an item, is longer than the model reads."""
     limit = backbone.max_positions
-    words, question = (
+    prompts = config.prompts
+    words, question, asked, listed = (
         len(backbone.encode([text], max_tokens=10_000, begin=begin).flat)
-        for text, begin in ((config.prompts.sequence, True), (config.prompts.alignment_after, False))
+        for text, begin in (
+            (prompts.sequence, True),
+            (prompts.alignment_after, False),
+            (prompts.describe, True),
+            (prompts.titles, True),
+        )
     )
     read = tokens_of_item(positions, config.history)
     history = words + config.max_history * read + positions - 1  # the last code is only predicted
-    text = config.alignment_tokens + question + positions - 1
-    for name, need in (("max_history", history), ("alignment_tokens", text if config.alignment else 0)):
+    tasks = config.alignment_tasks if config.alignment else ()
+    needs = {
+        "max_history": history,
+        "alignment_tokens": max(
+            config.alignment_tokens + question + positions - 1 if "text_to_codes" in tasks else 0,
+            asked + positions + config.alignment_tokens if "codes_to_text" in tasks else 0,
+        ),
+        "history_tokens": listed + config.history_tokens + question + positions if "titles_to_codes" in tasks else 0,
+    }
+    for name, need in needs.items():
         if limit is not None and need > limit:
             raise ConfigError(
                 f"recommender.{name}: its sequences take up to {need} positions, "
                 f"but {backbone.config.name} reads {limit}"
             )
-
-
-def alignment_texts(catalogue: Catalogue, backbone: Backbone, config: RecommenderConfig) -> Ragged:
-    """Contexts of the alignment task: instruction, an item's text, and the question for its codes."""
-    joined = catalogue.frame.select(text=_join_filled(catalogue.attributes)).to_series().to_list()
-    before, after = config.prompts.alignment_before, config.prompts.alignment_after
-    question = backbone.encode([after], max_tokens=10_000)
-    lists = backbone.encode(
-        [f"{before} {text}".strip() for text in joined], max_tokens=config.alignment_tokens, begin=True
-    )
-    # the question is appended after the cut, so that no text is long enough to lose it
-    flat = np.insert(lists.flat, np.repeat(lists.offsets[1:], len(question.flat)), np.tile(question.flat, len(lists)))
-    return Ragged(flat, lists.offsets + len(question.flat) * np.arange(len(lists.offsets)))
-
-
-def _join_filled(attributes: tuple[str, ...]) -> pl.Expr:
-    filled = [pl.when(pl.col(name).str.len_bytes() > 0).then(pl.col(name)) for name in attributes]
-    return pl.concat_str(filled, separator="; ", ignore_nulls=True)

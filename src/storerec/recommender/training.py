@@ -22,11 +22,12 @@ from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.training import TrainingConfig, train
+from storerec.recommender.alignment import alignment_samples
 from storerec.recommender.config import RecommenderConfig, SearchConfig
 from storerec.recommender.decoder import Decoder
 from storerec.recommender.model import Recommender
 from storerec.recommender.search import BeamSearch, StepDecoder
-from storerec.recommender.tasks import RecommenderSamples, alignment_texts
+from storerec.recommender.tasks import RecommenderSamples
 from storerec.storage import save_tensors
 
 Validate = Callable[[], Mapping[str, float]]
@@ -92,8 +93,8 @@ def train_recommender(
     logs = {}
     phases = [("joint", config.joint, True)] if config.alignment else []
     for name, training, align in [*phases, ("alone", config.alone, False)]:
-        texts = alignment_texts(catalogue, backbone, config) if align else None
-        samples = RecommenderSamples(split.train, catalogue, texts, instruction, config, options.seed)
+        tasks = alignment_samples(catalogue, split.train, backbone, config) if align else ()
+        samples = RecommenderSamples(split.train, tasks, instruction, config, options.seed)
         label = "training the recommender" + (" with text alignment" if align else "")
         phase = Phase(label, folder / name, training, config.batch_size, config.validation_metric)
         logs[name] = run_phase(model, samples, phase, options, progress, backbone.device, validate)

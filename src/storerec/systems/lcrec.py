@@ -10,7 +10,14 @@ LC_REC = Recipe(
     about="larger language model's embedding, RQ-VAE codes mapped uniformly, alignment with text, soft constraint",
     embedding="larger_language_model",
     coder="rqvae_uniform",
-    recommender=AS_CODES | {"code_init": "random", "alignment": True, "normaliser": "position"},
+    recommender=AS_CODES
+    | {
+        "code_init": "random",
+        "alignment": True,
+        "alignment_tasks": ("text_to_codes", "codes_to_text", "titles_to_codes"),
+        "normaliser": "position",
+    },
     search={"constraint": "soft"},
 )
-"""Of LC-Rec's alignment tasks the one from text to codes is kept, the same that STORE has."""
+"""LC-Rec's tasks but for those whose texts another language model wrote for its authors (a user's intentions and
+preferences): the next item, both directions between codes and text, and titles of a history to codes."""
