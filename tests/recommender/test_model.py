@@ -43,20 +43,21 @@ def means_of(backbone, seed=0):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tuning": "full"}, {"layers": 2}, {"layers": 2, "tuning": "full"}, {"tie_codes": True}]
+    "changes",
+    [{}, {"tuning": "full"}, {"layers": 2}, {"layers": 2, "tuning": "full"}, {"tie_codes": True}, {"code_rank": 3}],
 )
 def test_what_is_trained_gets_gradients_and_nothing_else_does(family, load_backbone, changes):
     backbone = load_backbone(family)
     tokenizer = with_tokenizer(backbone)
     model = build(backbone, means_of(backbone), **changes)
-    with torch.no_grad():  # LoRA's second map starts at zero, which leaves the first one without a gradient
+    with torch.no_grad():  # one of two factors starts at zero, which leaves the other without a gradient
         for name, parameter in model.trained().items():
-            if "lora_B" in name:
+            if "lora_B" in name or "change" in name:
                 parameter.normal_(std=0.05)
     model.train_only_own()
     model(**BATCH)["loss"].backward()
-    touched = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert touched == set(model.trained())
+    touched = {id(p) for p in model.parameters() if p.grad is not None}
+    assert touched == {id(p) for p in model.trained().values()}
     silent = {name for name, p in model.trained().items() if not p.grad.abs().max() > 0}
     # softmax ignores what is added to all scores alike, so biases of attention's keys learn nothing
     assert not {name for name in silent if "k_proj.bias" not in name}
@@ -223,6 +224,31 @@ def test_a_state_comes_back_and_another_is_refused(load_backbone):
     assert all(torch.equal(p, two.trained()[name]) for name, p in one.trained().items())
     with pytest.raises(KeyError, match="own_outputs"):
         two.load_state_dict({name: t for name, t in one.state_dict().items() if name != "own_outputs"})
+
+
+def test_rows_of_a_rank_stay_near_their_start_and_come_back_with_it(load_backbone):
+    backbone = load_backbone()
+    with_tokenizer(backbone)
+    start = build(backbone, means_of(backbone)).code_inputs.detach()
+    backbone = load_backbone()
+    with_tokenizer(backbone)
+    model = build(backbone, means_of(backbone), code_rank=2)
+    assert torch.equal(model.code_inputs, start)
+    model.train_only_own()
+    optimizer = torch.optim.Adam(model.trained().values(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**BATCH)["loss"].backward()
+        optimizer.step()
+    added = model.code_inputs.detach() - start
+    assert torch.linalg.matrix_rank(added, rtol=1e-4) == 2
+    other = load_backbone()
+    with_tokenizer(other)
+    again = build(other, None, code_rank=2)  # a saved model is taken up without the clusters' means
+    assert not torch.equal(again.code_inputs, model.code_inputs)
+    again.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    assert torch.equal(again.code_inputs, model.code_inputs)
+    assert torch.equal(again.code_outputs, model.code_outputs)
 
 
 @pytest.mark.parametrize("changes", [{}, {"tuning": "full", "layers": 2}, {"layers": 1}])

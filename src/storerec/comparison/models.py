@@ -62,7 +62,10 @@ class LanguageModel:
 
     def _search(self, bench: Bench, recipe: Recipe) -> SearchConfig:
         # the search that decides on the best weights is the same for all: "soft" is a matter of the final lists only
-        return bench.config.store.search.in_validation.model_copy(update={"constraint": "tree"})
+        search = bench.config.store.search.in_validation.model_copy(update={"constraint": "tree"})
+        if bench.config.recommender(recipe).item_rows:
+            return search
+        return search.model_copy(update={"item_weight": SearchConfig().item_weight})  # without such rows it is nothing
 
     def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes, settings, where weights start, and the search of validation."""

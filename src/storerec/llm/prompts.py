@@ -40,5 +40,4 @@ class Prompts(Config):
     @classmethod
     def short(cls) -> Prompts:
         """The shortest wording that still tells the tasks apart, for machines where each token counts."""
-        texts = {"alignment_before": "", "alignment_after": "\nCodes:", "describe": "Item:", "titles": "Chosen:"}
-        return cls(sequence="Next:", **texts)
+        return cls(sequence="Next:", alignment_before="", alignment_after="\nCodes:")

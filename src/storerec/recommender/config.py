@@ -77,6 +77,10 @@ class RecommenderConfig(Config):
     """Use one row per code for input and output, times a learned scale that starts at ``output_scale``; a code then
     learns from being read and from being predicted."""
 
+    code_rank: int | None = Field(default=None, ge=1)
+    """Rank of what training may add to the code rows, input and output; none trains them whole. A rank keeps codes
+    near what their clusters say of texts, and has few numbers to learn histories by heart in."""
+
     history: HistoryForm = "codes"
     """codes: a history item is read as its codes, one token each (paper). items: as one token, the sum of its codes'
     vectors (ours): histories are as many times shorter as an item has codes, and what the first layer must otherwise

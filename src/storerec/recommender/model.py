@@ -19,6 +19,7 @@ from storerec.llm.layers import depth, dropped_updates, first_layers
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
+from storerec.recommender.code_rows import CodeRows
 from storerec.recommender.config import RecommenderConfig
 from storerec.recommender.history import history_tokens
 from storerec.recommender.item_rows import ItemRows
@@ -64,12 +65,12 @@ class Recommender(TrainableModule):
         weight = backbone.word_embeddings.weight
         rows = torch.from_numpy(initial_rows(self.sizes, means, backbone, config, seed))
         rows = rows.to(weight.device, weight.dtype)  # (codes of all positions, width)
-        self.code_inputs = nn.Parameter(rows)
+        self.input_rows = CodeRows(rows, config.code_rank, seed=seed)
         scale = torch.tensor(config.output_scale, dtype=weight.dtype, device=weight.device)
         if config.tie_codes:
             self.output_scale = nn.Parameter(scale)
         else:
-            self.own_outputs = nn.Parameter(rows * scale)
+            self.output_rows = CodeRows(rows * scale, config.code_rank, seed=seed)
         if config.item_rows:
             tied = self.output_scale if config.tie_codes else None
             self.items = ItemRows(len(self.tree.item_codes), rows, config, tied, seed=seed)
@@ -91,8 +92,8 @@ class Recommender(TrainableModule):
     def trained(self) -> dict[str, nn.Parameter]:
         """Code rows, and the adapter or the copied layers."""
         tied = self.settings.tie_codes
-        outputs = {"output_scale": self.output_scale} if tied else {"own_outputs": self.own_outputs}
-        own: dict[str, nn.Parameter] = {"code_inputs": self.code_inputs, **outputs}
+        outputs = {"output_scale": self.output_scale} if tied else self.output_rows.trained("own_outputs")
+        own: dict[str, nn.Parameter] = self.input_rows.trained("code_inputs") | outputs
         if self.settings.item_rows:
             own |= self.items.trained()
         if self.settings.tuning == "lora":
@@ -102,10 +103,20 @@ class Recommender(TrainableModule):
             layers = {name: p for name, p in self.base.named_parameters() if id(p) not in shared}
         return own | {f"base.{name}": parameter for name, parameter in layers.items()}
 
+    def kept(self) -> dict[str, nn.Parameter]:
+        """Where code rows started, if training only adds to them."""
+        outputs = {} if self.settings.tie_codes else self.output_rows.kept("own_outputs")
+        return self.input_rows.kept("code_inputs") | outputs
+
+    @property
+    def code_inputs(self) -> torch.Tensor:
+        """Input rows: (codes of all positions, width)."""
+        return self.input_rows.value
+
     @property
     def code_outputs(self) -> torch.Tensor:
         """Output rows: (codes of all positions, width)."""
-        return self.code_inputs * self.output_scale if self.settings.tie_codes else self.own_outputs
+        return self.code_inputs * self.output_scale if self.settings.tie_codes else self.output_rows.value
 
     def hold_unseen(self, counts: np.ndarray) -> None:
         """:meth:`ItemRows.hold_unseen`, where items have rows; ``counts`` (items,) are their events in training."""

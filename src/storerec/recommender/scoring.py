@@ -82,8 +82,8 @@ class CodeScorer(TrainableModule):
         self.offsets = recommender.offsets  # (positions,)
         self.base = self._layers(recommender, seed)
         own_codes = config.train_codes and self.tuning != "head"
-        rows = recommender.code_inputs
-        self.code_inputs = nn.Parameter(rows.detach().clone()) if own_codes else rows  # (codes of all positions, width)
+        rows = recommender.code_inputs.detach()  # (codes of all positions, width)
+        self.code_inputs = nn.Parameter(rows.clone()) if own_codes else rows
         self._own_codes = own_codes
         self.history = recommender.settings.history
         # a buffer moves with this module; the recommender's own rows are read, not trained here
