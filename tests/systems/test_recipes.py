@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from storerec.comparison.models import take_up
+from storerec.comparison.config import ComparisonConfig
+from storerec.comparison.models import LANGUAGE_MODEL, take_up
 from storerec.comparison.trial import Trial
 from storerec.data.splits import split
 from storerec.systems.base import Exclusions
@@ -37,3 +38,17 @@ def test_soft_systems_return_existing_items_once(bench, name):
         assert len(set(found.tolist())) == len(found)
         assert (row[len(found) :] == -1).all()
         assert not set(found.tolist()) & set(users.sequence(user).tolist())
+
+
+def test_the_weight_of_items_rows_is_no_matter_of_systems_without_them(tiny_backbone, tmp_path):
+    world = planted.text_world(users=80)
+    identities = []
+    for weight in (0.3, 0.8):
+        values = planted.settings(tiny_backbone(), steps=2).model_dump()
+        values["store"]["search"]["item_weight"] = weight
+        values["own"] = {"store": {"item_rows": True}, "p5": {"item_rows": True}}
+        one = world.bench(tmp_path, ComparisonConfig.parse(values, source="test"))
+        identities.append([LANGUAGE_MODEL.identity(one, RECIPES[name], Trial()) for name in ("p5", "store")])
+    (p5, store), (p5_again, store_again) = identities
+    assert p5 == p5_again, "its recipe has no rows of items, so that its training is the same"
+    assert store != store_again

@@ -82,8 +82,8 @@ class CodeScorer(TrainableModule):
         self.offsets = recommender.offsets  # (positions,)
         self.base = self._layers(recommender, seed)
         own_codes = config.train_codes and self.tuning != "head"
-        rows = recommender.code_inputs.detach()  # (codes of all positions, width)
-        self.code_inputs = nn.Parameter(rows.clone()) if own_codes else rows
+        rows = recommender.code_inputs.detach().clone()  # (codes of all positions, width)
+        self.code_inputs = nn.Parameter(rows, requires_grad=own_codes)
         self._own_codes = own_codes
         self.history = recommender.settings.history
         # a buffer moves with this module; the recommender's own rows are read, not trained here

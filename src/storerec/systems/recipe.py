@@ -15,7 +15,7 @@ Coder = Literal["kmeans", "rqvae", "rqvae_uniform", "unique"]
 Model = Literal["llm", "transformer", "sasrec", "markov", "popularity"]
 
 
-AS_CODES: dict[str, Any] = {"history": "codes", "item_rows": False}
+AS_CODES: dict[str, Any] = {"history": "codes", "item_rows": False, "item_rank": None, "code_rank": None}
 """Recommender's fields of systems as their papers have them: histories of codes, and nothing beside codes. STORE takes
 what the comparison's configuration says (``docs/method.md``, section 3)."""
 

@@ -45,6 +45,9 @@ ABLATIONS = (
     _without("code-history", "histories of codes, with rows of items", recommender={"history": "codes"}),
     _without("no-item-rows", "histories of items, without rows of items", recommender={"item_rows": False}),
     _without("zero-rows", "rows of items start at zero (ours)", recommender={"item_start": "zeros"}),
+    _without(
+        "whole-rows", "rows of codes and items trained whole (ours)", recommender={"item_rank": None, "code_rank": None}
+    ),
     _without("plain-layers", "no dropout inside the layers (ours)", recommender={"residual_dropout": 0.0}),
     _without("extra", "colliding items get a further code (ours)", policy="extra"),
     _without("reassign", "colliding items move to free codes (ours)", policy="reassign"),
