@@ -1,0 +1,75 @@
+"""Which items a search must not return, and which nodes of the code tree that closes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from storerec.data.histories import Histories
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Items that must not be returned, as the search uses them.
+
+    Attributes
+    ----------
+    allowed: (items,) bool, for all users.
+    users, items: pairs of a user's place in the batch and an item that this user must not get, without repeats.
+    """
+
+    allowed: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def build(cls, n_items: int, histories: Histories, *, own: bool, banned: np.ndarray | None) -> Filter:
+        """From exclusions: ``own`` bans each user's history, ``banned`` rows are banned for everyone."""
+        allowed = np.ones(n_items, bool)
+        if banned is not None:
+            allowed[banned] = False
+        if not own:
+            return cls(allowed, np.empty(0, np.int64), np.empty(0, np.int64))
+        users = np.repeat(np.arange(len(histories)), histories.lengths)
+        pairs = np.unique(users * np.int64(n_items) + histories.items)
+        pairs = pairs[allowed[pairs % n_items]]
+        return cls(allowed, pairs // n_items, pairs % n_items)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is filtered."""
+        return bool(self.allowed.all()) and len(self.users) == 0
+
+
+class Gate:
+    """Which nodes of a level have an item left for a user: what makes filters act inside the search."""
+
+    def __init__(self, filter_: Filter, tree: Any) -> None:
+        self.keys: list[torch.Tensor | None] = []
+        self.closed: list[torch.Tensor | None] = []
+        self.nodes: list[int] = []
+        below = tree.source.counts_below(filter_.allowed)
+        for level in range(tree.levels + 1):
+            counts = below[level]
+            self.nodes.append(len(counts))
+            closed = counts == 0
+            self.closed.append(torch.from_numpy(closed).to(tree.device) if closed.any() else None)
+            nodes = tree.source.node_of(level)[filter_.items].astype(np.int64)
+            pairs, taken = np.unique(filter_.users * len(counts) + nodes, return_counts=True)
+            full = pairs[taken == counts[pairs % len(counts)]] if len(pairs) else pairs
+            self.keys.append(torch.from_numpy(full).to(tree.device) if len(full) else None)
+
+    def shut(self, level: int, children: torch.Tensor) -> torch.Tensor:
+        """(users, beams, codes) bool: children at ``level`` under which nothing is left."""
+        safe = children.clamp(min=0)
+        shut = children < 0
+        closed, keys = self.closed[level], self.keys[level]
+        if closed is not None:
+            shut = shut | closed[safe]
+        if keys is not None:
+            users = torch.arange(len(children), device=children.device)[:, None, None]
+            shut = shut | torch.isin(users * self.nodes[level] + safe, keys)
+        return shut
