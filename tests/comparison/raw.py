@@ -96,6 +96,8 @@ def settings(backbone, encoder, *, steps=2):
                 "alignment_tokens": 12,
                 "history": "items",
                 "item_rows": True,
+                "item_rank": 4,
+                "code_rank": 4,
                 "item_start": "cooccurrence",
                 "residual_dropout": 0.2,
                 "code_share": 0.5,
