@@ -100,10 +100,10 @@ def test_ablations_share_what_they_do_not_change(mind):
     assert facts(folder, "tiger")["codes"] == facts(folder, "tiger-llm")["codes"]
     others = [facts(folder, name)["codes"] for name in ("tiger", "lc-rec", "store-no-tokenizer", "store-extra")]
     assert len({store, *others}) == 5
-    # "soft" is a matter of search: the same trained weights
+    # "soft" is a matter of search: the weights are those trained over the position's codes
     models = {p.name: json.loads((p / "identity.json").read_text()) for p in (folder / "stages").glob("lists-*")}
-    store_lists, soft_lists = (models[facts(folder, name)["lists"]] for name in ("store", "store-soft"))
-    assert store_lists["model"] == soft_lists["model"]
+    hard, soft = (models[facts(folder, name)["lists"]] for name in ("store-position", "store-soft"))
+    assert hard["model"] == soft["model"]
     trained = {made["model"] for made in models.values() if "model" in made}
     assert len(trained) == len([recipe for recipe in EVERYTHING if recipe.trained]) - 1
 

@@ -37,7 +37,13 @@ ABLATIONS = (
         start="fresh",
         recommender={"code_init": "random"},
     ),
-    _without("soft", "soft constraint instead of conditional beam search", search={"constraint": "soft"}),
+    _without(
+        "soft",
+        "soft constraint instead of conditional beam search, trained over the position's codes",
+        # probabilities over the tree's children say nothing of other codes, which this search may take
+        recommender={"normaliser": "position"},
+        search={"constraint": "soft"},
+    ),
     _without("no-alignment", "no text-token alignment", recommender={"alignment": False}),
     _without("random-init", "code embeddings drawn at random (ours)", recommender={"code_init": "random"}),
     _without("fresh", "the recommender starts from the untuned language model (ours)", start="fresh"),
