@@ -69,11 +69,14 @@ class LanguageModel:
 
     def identity(self, bench: Bench, recipe: Recipe, trial: Trial) -> dict[str, Any]:
         """Codes, settings, where weights start, and the search of validation."""
+        config = self.config(bench, recipe, trial)
+        if config.tuning == "full":  # no adapter is trained: what it would be decides nothing
+            config = config.model_copy(update={"lora": RecommenderConfig().lora})
         return {
             "codes": bench.codes_folder(recipe).name,
             "start": bench.tokenizer_folder().name if recipe.start == "tokenizer" else "fresh",
             "backbone": settings_of(bench.config.store.backbone),
-            "recommender": settings_of(self.config(bench, recipe, trial)),
+            "recommender": settings_of(config),
             "search": settings_of(self._search(bench, recipe)),
         }
 
