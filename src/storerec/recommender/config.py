@@ -32,8 +32,8 @@ class SearchConfig(Config):
     name no item (the paper's ablation "without conditional beam search")."""
 
     item_weight: float = Field(default=0.5, ge=0, le=1)
-    """Share of the item rows' probability in an item's, the rest being its codes'; matters only for a recommender with
-    ``item_rows``."""
+    """Share of the item rows' log-probability in an item's score, the rest being its codes'; matters only for a
+    recommender with ``item_rows``."""
 
     normaliser: Normaliser | None = None
     """Over what a step's probabilities are normalised; none takes what the recommender was trained with."""

@@ -12,7 +12,7 @@ from storerec.data.histories import Histories
 from storerec.llm.progress import Progress
 from storerec.recommender.config import SearchConfig
 from storerec.recommender.filter import Filter, Gate
-from storerec.recommender.lookahead import Lookahead, mixture
+from storerec.recommender.lookahead import Lookahead
 
 
 class StepDecoder(Protocol):
@@ -141,7 +141,7 @@ class BeamSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Items of the leaves' buckets, scored by log-probability plus log share: (users, k) each.
 
-        With ``whole`` (users, items) the score is the logarithm of the mixture of both probabilities.
+        With ``whole`` (users, items) the score is the weighted mean of that and the item's own log-probability.
         """
         table, users = self.table, len(leaves)
         user, beam = np.nonzero((leaves >= 0) & np.isfinite(totals))
@@ -152,8 +152,7 @@ class BeamSearch:
         row = table.bucket_items[np.repeat(table.bucket_starts[leaf], sizes) + within]
         who, score = np.repeat(user, sizes), np.repeat(totals[user, beam], sizes) + table.shares[row]
         if whole is not None:
-            of_rows = torch.from_numpy(whole[who, row]).to(torch.float64)
-            score = mixture(torch.from_numpy(score), of_rows, self.config.item_weight).numpy()
+            score = (1 - self.config.item_weight) * score + self.config.item_weight * whole[who, row]
         left = filter_.allowed[row]
         if len(filter_.users):
             n = np.int64(len(table.codes))
