@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storerec.llm.batching import BucketSampler, Ragged
-from storerec.tokenizer.training import token_batches
+from storerec.llm.batching import BucketSampler, Ragged, token_batches
 
 LISTS = st.lists(st.lists(st.integers(0, 99), max_size=6), max_size=12)
 

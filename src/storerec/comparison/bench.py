@@ -94,7 +94,7 @@ class Bench:
             backbone = self.fresh_backbone()
             model, _ = train_tokenizer(self.catalogue, backbone, settings, folder / "work", self.options, self.progress)
             save_tensors(folder / "tokenizer.safetensors", model.state_dict())
-            dense = encode_items(model, self.catalogue, self.options, self.progress)
+            dense = encode_items(model, self.catalogue, self.options, self.progress, folder=folder / "work")
             save_arrays(folder / "vectors.safetensors", {"vectors": dense})
 
         return self.ensure("tokenizer", identity, make)

@@ -93,3 +93,21 @@ class BucketSampler:
                 batches.extend(pool[i : i + size] for i in range(0, len(pool), size))
         for place in rng.permutation(len(batches)):
             yield batches[place].tolist()
+
+
+def token_batches(content: Ragged, tokens: int) -> list[np.ndarray]:
+    """Rows in order of length, cut so that a batch holds at most ``tokens`` padded tokens (one row at least)."""
+    order = np.argsort(content.lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        # the longest row of a batch is its last: shrink until its padding fits
+        size = max(1, tokens // max(1, int(content.lengths[order[start]])))
+        while size > 1:
+            chosen = order[start : start + size]
+            fits = max(1, tokens // max(1, int(content.lengths[chosen[-1]])))
+            if len(chosen) <= fits:
+                break
+            size = min(fits, size - 1)
+        batches.append(order[start : start + size])
+        start += size
+    return batches

@@ -28,7 +28,7 @@ def tokenize(run: RunFolder, progress: Progress) -> None:
         run.__dict__["tokenizer"] = model  # what the cached property would load
         run.drop_checkpoints("tokenizer")
     if not run.has("dense_tokens"):
-        dense = encode_items(run.tokenizer, run.catalogue, run.options, progress)
+        dense = encode_items(run.tokenizer, run.catalogue, run.options, progress, folder=run.work("tokenizer"))
         save_arrays(run.file("dense_tokens"), {"dense_tokens": dense})
 
 

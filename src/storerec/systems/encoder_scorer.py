@@ -16,7 +16,7 @@ from storerec.config import Config, RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.judgements import Candidates, JudgementSplit
 from storerec.errors import ConfigError
-from storerec.llm.batching import BucketSampler, Ragged
+from storerec.llm.batching import BucketSampler, Ragged, token_batches
 from storerec.llm.embeddings import DEFAULT_ENCODER, load_encoder
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
@@ -26,7 +26,6 @@ from storerec.systems.cross_encoder import CrossEncoder
 from storerec.systems.encoder_tokens import SPECIAL, EncoderTokens
 from storerec.systems.judging import GroupSamples, mean_auc
 from storerec.systems.text_prompt import TextPrompt, TextPromptConfig
-from storerec.tokenizer.training import token_batches
 
 
 class EncoderScorerConfig(Config):

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from storerec.data.judgements import Candidates
 from storerec.llm.backbone import Backbone
-from storerec.llm.batching import Ragged
+from storerec.llm.batching import Ragged, token_batches
 from storerec.systems.text_prompt import TextPrompt
-from storerec.tokenizer.training import token_batches
 
 _MARK = "THEQUESTION"
 _ALL = 1 << 30

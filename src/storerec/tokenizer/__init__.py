@@ -1,9 +1,10 @@
 """Text to dense tokens: an item's text as a few vectors (docs/method.md, section 1; paper, 3.1)."""
 
 from storerec.tokenizer.config import TokenizerConfig
+from storerec.tokenizer.encoding import encode_items
 from storerec.tokenizer.model import ADAPTER, DenseTokenizer
 from storerec.tokenizer.samples import TokenizerSamples
-from storerec.tokenizer.training import encode_items, train_tokenizer
+from storerec.tokenizer.training import train_tokenizer
 
 __all__ = [
     "ADAPTER",

@@ -1,4 +1,4 @@
-"""Training the dense tokenizer on a catalogue, and encoding a catalogue with it."""
+"""Training the dense tokenizer on a catalogue."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch.utils.data import Dataset
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.errors import ConfigError
-from storerec.llm.adapters import activate
 from storerec.llm.backbone import Backbone, pad_ids
-from storerec.llm.batching import BucketSampler, Ragged
+from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.llm.training import train
 from storerec.tokenizer.config import TokenizerConfig
-from storerec.tokenizer.model import ADAPTER, DenseTokenizer
-from storerec.tokenizer.samples import Attributes, TokenizerSamples, content_ids
+from storerec.tokenizer.model import DenseTokenizer
+from storerec.tokenizer.samples import Attributes, TokenizerSamples
 
 
 class _Items(Dataset):
@@ -104,41 +103,3 @@ def collate(samples: TokenizerSamples, rows: np.ndarray) -> dict[str, Any]:
         "answer_lengths": answer_lengths,
     }
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-
-
-@torch.no_grad()
-def encode_items(model: DenseTokenizer, catalogue: Catalogue, options: RunOptions, progress: Progress) -> np.ndarray:
-    """Dense tokens of every item: (items, v, width) float32, in catalogue order.
-
-    Batches hold about ``encode_tokens`` text tokens of items of near-equal length.
-    """
-    model.eval()
-    activate(model.base, [ADAPTER])
-    device = model.backbone.device
-    trained_in, model.compute_dtype = model.compute_dtype, pick_dtype(options.inference_dtype, device)
-    content = content_ids(catalogue, model.backbone, model.settings)
-    batches = token_batches(content, model.settings.encode_tokens)
-    result = np.empty((len(content), model.settings.dense_tokens, model.backbone.width), np.float32)
-    sizes = [len(rows) for rows in batches]
-    for rows in progress.track(batches, "encoding items", len(content), sizes=sizes, unit="item"):
-        result[rows] = model.dense(*pad_ids(content, rows, device)).float().cpu().numpy()
-    model.compute_dtype = trained_in
-    return result
-
-
-def token_batches(content: Ragged, tokens: int) -> list[np.ndarray]:
-    """Rows in order of length, cut so that a batch holds at most ``tokens`` padded tokens (one row at least)."""
-    order = np.argsort(content.lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        # the longest row of a batch is its last: shrink until its padding fits
-        size = max(1, tokens // max(1, int(content.lengths[order[start]])))
-        while size > 1:
-            chosen = order[start : start + size]
-            fits = max(1, tokens // max(1, int(content.lengths[chosen[-1]])))
-            if len(chosen) <= fits:
-                break
-            size = min(fits, size - 1)
-        batches.append(order[start : start + size])
-        start += size
-    return batches

@@ -1,0 +1,113 @@
+"""Encoding a catalogue: dense tokens of every item, kept on disk as they are made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.llm.adapters import activate
+from storerec.llm.backbone import pad_ids
+from storerec.llm.batching import Ragged, token_batches
+from storerec.llm.precision import pick_dtype
+from storerec.llm.progress import Progress
+from storerec.storage import write_json
+from storerec.tokenizer.model import ADAPTER, DenseTokenizer
+from storerec.tokenizer.samples import content_ids
+
+_KEEP_SECONDS = 20.0
+
+
+@torch.no_grad()
+def encode_items(
+    model: DenseTokenizer,
+    catalogue: Catalogue,
+    options: RunOptions,
+    progress: Progress,
+    *,
+    folder: Path | None = None,
+) -> np.ndarray:
+    """Dense tokens of every item: (items, v, width) float32, in catalogue order.
+
+    Batches hold about ``encode_tokens`` text tokens of items of near-equal length. With ``folder`` the result so far
+    is kept there, and a call after a kill goes on from it if text, weights and arithmetic are the same.
+    """
+    model.eval()
+    activate(model.base, [ADAPTER])
+    device = model.backbone.device
+    content = content_ids(catalogue, model.backbone, model.settings)
+    batches = token_batches(content, model.settings.encode_tokens)
+    dtype = pick_dtype(options.inference_dtype, device)
+    shape = (len(content), model.settings.dense_tokens, model.backbone.width)
+    kept = None if folder is None else Partial(folder, shape, _identity(model, content, dtype))
+    result, first = (np.empty(shape, np.float32), 0) if kept is None else (kept.vectors, kept.batches)
+    sizes = [len(rows) for rows in batches]
+    bar = progress.start("encoding items", len(content), done=sum(sizes[:first]), unit="item")
+    trained_in, model.compute_dtype = model.compute_dtype, dtype
+    try:
+        for number, rows in enumerate(batches[first:], start=first + 1):
+            result[rows] = model.dense(*pad_ids(content, rows, device)).float().cpu().numpy()
+            progress.advance(bar, len(rows))
+            if kept is not None:
+                kept.keep(number)
+    finally:
+        model.compute_dtype = trained_in
+    progress.finish(bar)
+    return result if kept is None else kept.finished()
+
+
+def _identity(model: DenseTokenizer, content: Ragged, dtype: torch.dtype) -> str:
+    """Digest of all that decides the result."""
+    digest = hashlib.sha256(f"{dtype} {model.settings.encode_tokens}".encode())
+    for array in (content.offsets, content.flat):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Partial:
+    """Vectors made so far, as a file that is mapped into memory, and the number of batches they hold.
+
+    The number is written after the vectors it counts, so that a kill between the two costs batches, not truth.
+
+    Attributes
+    ----------
+    vectors: float32 of the given shape.
+    batches: how many are whole.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], identity: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file, self.count, self.identity = folder / "encoded.npy", folder / "encoded.json", identity
+        self.batches, self.kept = self._found(), time.monotonic()
+        mode = "r+" if self.batches else "w+"
+        # open_memmap refuses objects, so that no pickle is ever loaded
+        self.vectors: np.memmap = np.lib.format.open_memmap(self.file, mode=mode, dtype=np.float32, shape=shape)
+
+    def _found(self) -> int:
+        if not (self.file.is_file() and self.count.is_file()):
+            return 0
+        found = json.loads(self.count.read_text(encoding="utf-8"))
+        return int(found["batches"]) if found["identity"] == self.identity else 0
+
+    def keep(self, batches: int) -> None:
+        """Note that so many batches are whole, now and then."""
+        if time.monotonic() - self.kept < _KEEP_SECONDS:
+            return
+        self.vectors.flush()
+        write_json(self.count, {"identity": self.identity, "batches": batches})
+        self.batches, self.kept = batches, time.monotonic()
+
+    def finished(self) -> np.ndarray:
+        """All vectors, off the disk."""
+        whole = np.array(self.vectors)
+        self.count.unlink(missing_ok=True)
+        self.file.unlink()
+        return whole

@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.llm.progress import Progress
+from storerec.tokenizer import TokenizerConfig, encode_items, encoding, train_tokenizer
+
+OPTIONS, QUIET = RunOptions(device="cpu", dtype="float32"), Progress(enabled=False)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def catalogue():
+    titles = [" ".join(["word"] * (1 + i % 7)) + f" {i}" for i in range(90)]
+    return Catalogue.from_frame(pl.DataFrame({"item_id": [f"i{i}" for i in range(90)], "title": titles}))
+
+
+@pytest.fixture
+def tokenizer(load_backbone, catalogue, tmp_path):
+    config = TokenizerConfig(dense_tokens=2, lora={"rank": 2}, training={"max_steps": 1}, encode_tokens=128)
+    return train_tokenizer(catalogue, load_backbone(), config, tmp_path / "t", OPTIONS, QUIET)[0]
+
+
+@pytest.fixture
+def calls(tokenizer, monkeypatch):
+    """Counts the model's calls in ``made``; the call after ``last`` of them ends the program."""
+    plain, count = tokenizer.dense, SimpleNamespace(made=0, last=None)
+
+    def dense(*inputs):
+        if count.made == count.last:
+            raise Killed
+        count.made += 1
+        return plain(*inputs)
+
+    monkeypatch.setattr(tokenizer, "dense", dense)
+    monkeypatch.setattr(encoding, "_KEEP_SECONDS", 0.0)
+    return count
+
+
+def test_a_killed_encoding_goes_on_and_ends_the_same(tokenizer, catalogue, tmp_path, calls):
+    whole = encode_items(tokenizer, catalogue, OPTIONS, QUIET)
+    batches, calls.made, calls.last = calls.made, 0, 3
+    with pytest.raises(Killed):
+        encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    calls.made, calls.last = 0, None
+    again = encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    assert calls.made == batches - 3 > 0
+    np.testing.assert_array_equal(again, whole)
+    assert list(tmp_path.glob("encoded*")) == []
+
+
+@pytest.mark.parametrize("change", ["text", "weights"])
+def test_what_was_encoded_of_something_else_is_made_anew(tokenizer, catalogue, tmp_path, calls, change):
+    calls.last = 3
+    with pytest.raises(Killed):
+        encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    calls.last = None
+    if change == "text":
+        catalogue = Catalogue.from_frame(catalogue.frame.with_columns(title="title" + pl.col("item_id")))
+    else:
+        tokenizer.dense_tokens.data.add_(0.1)
+    again = encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    np.testing.assert_array_equal(again, encode_items(tokenizer, catalogue, OPTIONS, QUIET))
