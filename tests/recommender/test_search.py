@@ -145,11 +145,11 @@ def test_a_history_is_read_once_and_nothing_is_reordered(load_backbone):
     world = worlds.make(load_backbone("llama"), users=2)
     decoder = Decoder(world.model)
     prefix, hidden = decoder.prefill(world.histories)
-    length = prefix.cache.get_seq_length()
-    keys = prefix.cache.layers[0].keys.clone()
+    keys = prefix.read.keys[0].clone()
+    length = keys.shape[2]
     codes = torch.tensor([[0, 1, 2], [2, 0, 1]])
     decoder.step(prefix, codes, 0, torch.eye(3, dtype=torch.bool).expand(2, -1, -1))
     assert hidden.shape == (2, world.backbone.width)
-    assert prefix.cache.get_seq_length() == length + 3
-    assert torch.equal(prefix.cache.layers[0].keys[:, :, :length], keys)
+    assert prefix.read.keys[0].shape[2] == length + 3
+    assert torch.equal(prefix.read.keys[0][:, :, :length], keys)
     assert len(keys) == 2, "one set of keys per user, however many beams"

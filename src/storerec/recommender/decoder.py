@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+import torch.nn.functional as F
 
 from storerec.data.histories import Histories
+from storerec.llm.inference import inference_layers
 from storerec.llm.precision import arithmetic
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
@@ -21,29 +23,33 @@ class Prefix:
 
     Attributes
     ----------
-    cache: keys and values of the histories and of every node decoded since.
+    read: keys and values of the histories and of every node decoded since.
     lengths: (users,) tokens of each history, instruction included.
     real: (users, longest) which cached history places are no padding.
     """
 
-    cache: DynamicCache
+    read: Any
     lengths: torch.Tensor
     real: torch.Tensor
 
 
 class Decoder:
-    """Prefill and decode steps of one recommender.
+    """Prefill and decode steps of one recommender, with its weights as they are now.
 
     Parameters
     ----------
-    model: the trained recommender.
+    model: the trained recommender. Training it on after this is not seen here.
     dtype: arithmetic of the products.
+    fused: hold a copy of the layers that is made for this (:func:`storerec.llm.inference.inference_layers`).
     """
 
-    def __init__(self, model: Recommender, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: Recommender, *, dtype: torch.dtype | None = None, fused: bool = True) -> None:
         self.model = model
         self.dtype = dtype or model.backbone.word_embeddings.weight.dtype
         self.tree = model.tree
+        self.layers = inference_layers(
+            model.base, model.backbone.word_embeddings, model.adapters, self.dtype, fused=fused
+        )
         words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=10_000, begin=True)
         self.instruction = torch.from_numpy(words.flat).to(model.backbone.device)  # (tokens,)
 
@@ -63,18 +69,30 @@ class Decoder:
         inputs = model.inputs(context, whole, model.history_tokens(items))  # (users, total, width)
         lengths = whole + counts * tokens_of_item(len(model.sizes), model.settings.history)
         total = torch.arange(inputs.shape[1], device=device)
-        cache = DynamicCache(config=cast("Any", model.base.config))
-        model.use_adapters()
-        hidden = self._run(inputs, total.expand(users, -1), cache)
+        read = self.layers.start()
+        hidden = self.layers.run(inputs, total.expand(users, -1), read)
         last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
-        return Prefix(cache, lengths, total < lengths[:, None]), last
+        return Prefix(read, lengths, total < lengths[:, None]), last
 
     def item_log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """Log-probabilities of all items by their own rows, (users, width) -> (users, items); None without rows."""
         if not self.model.settings.item_rows:
             return None
         with arithmetic(self.dtype, hidden.device):
-            return self.model.item_logits(hidden).log_softmax(-1)
+            logits = F.linear(hidden, self._item_rows)
+        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+    @cached_property
+    @torch.no_grad()
+    def _item_rows(self) -> torch.Tensor:
+        """What predicts each item: (items, width). Summed once, not at every call."""
+        return self.model.item_rows.to(self.dtype)
+
+    @cached_property
+    @torch.no_grad()
+    def _code_inputs(self) -> torch.Tensor:
+        """What codes are read by: (codes of all positions, width)."""
+        return self.model.code_inputs.clone()
 
     def step(self, prefix: Prefix, codes: torch.Tensor, position: int, ancestors: torch.Tensor) -> torch.Tensor:
         """Append one code per beam and return the outputs after them.
@@ -88,12 +106,10 @@ class Decoder:
         -------
         (users, beams, width)
         """
-        inputs = self.model.code_inputs[codes + int(self.model.starts[position])]  # (users, beams, width)
+        inputs = self._code_inputs[codes + int(self.model.starts[position])]  # (users, beams, width)
         places = (prefix.lengths + position)[:, None].expand(codes.shape)
         seen = torch.cat([prefix.real[:, None].expand(-1, codes.shape[1], -1), ancestors], dim=-1)
-        lowest = torch.finfo(inputs.dtype).min
-        mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
-        return self._run(inputs, places, prefix.cache, attention_mask=mask[:, None])  # mask: (users, 1, beams, cached)
+        return self.layers.run(inputs, places, prefix.read, seen)
 
     def log_probabilities(
         self, hidden: torch.Tensor, position: int, children: torch.Tensor, normaliser: str
@@ -113,12 +129,3 @@ class Decoder:
                 nan=-torch.inf, neginf=-torch.inf
             )
         return logits.log_softmax(-1)
-
-    def _run(
-        self, inputs: torch.Tensor, places: torch.Tensor, cache: DynamicCache, **mask: torch.Tensor
-    ) -> torch.Tensor:
-        trained_in, self.model.compute_dtype = self.model.compute_dtype, self.dtype
-        try:
-            return self.model.run(inputs, places, past_key_values=cache, use_cache=True, **mask)
-        finally:
-            self.model.compute_dtype = trained_in

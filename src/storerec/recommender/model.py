@@ -129,10 +129,15 @@ class Recommender(TrainableModule):
             dims = self.settings.item_rank
             self.items.start(nearby_rows(histories, len(self.tree.item_codes), self.backbone, self.seed, dims=dims))
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Adapters that act in this model, where present: the tokenizer's and its own."""
+        return (TOKENIZER_ADAPTER, ADAPTER) if self.settings.tuning == "lora" else ()
+
     def use_adapters(self, *, train: bool = False) -> None:
-        """Let the tokenizer's adapter, if there is one, and the recommender's act together, as this model needs."""
-        if self.settings.tuning == "lora":
-            activate(self.backbone.base, [TOKENIZER_ADAPTER, ADAPTER], train=[ADAPTER] if train else [])
+        """Let the adapters act together, as this model needs."""
+        if self.adapters:
+            activate(self.backbone.base, self.adapters, train=[ADAPTER] if train else [])
 
     def train_only_own(self) -> None:
         """Let gradients reach only what is trained."""
@@ -236,10 +241,14 @@ class Recommender(TrainableModule):
         """The loss of a batch, of texts where it has ``answers``, else of codes; see storerec.recommender.losses."""
         return {"loss": text_loss(self, batch) if "answers" in batch else target_loss(self, batch)}
 
+    @property
+    def item_rows(self) -> torch.Tensor:
+        """What predicts each item, the sum of its codes' output rows and its own: (items, width)."""
+        codes = self.tree.item_codes + self.offsets  # (items, positions)
+        return F.embedding(codes, self.code_outputs).sum(1) + self.items.outputs
+
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""
-        codes = self.tree.item_codes + self.offsets  # (items, positions)
         with arithmetic(self.compute_dtype, hidden.device):
-            rows = F.embedding(codes, self.code_outputs).sum(1) + self.items.outputs  # (items, width)
-            logits = F.linear(hidden, rows.to(hidden.dtype))
+            logits = F.linear(hidden, self.item_rows.to(hidden.dtype))
         return logits if logits.dtype == torch.float64 else logits.float()

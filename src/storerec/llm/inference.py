@@ -1,0 +1,89 @@
+"""Decoder layers as inference runs them: what they have read is kept, and adapters are merged beforehand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from storerec.llm.adapters import activate, merge_into
+from storerec.llm.fused import FusedLayers
+from storerec.llm.precision import arithmetic
+
+
+class InferenceLayers(Protocol):
+    """The decoder layers of a model, with keys and values of what was read before."""
+
+    def start(self) -> Any:
+        """An empty store of keys and values, for one batch."""
+        ...
+
+    def run(
+        self, inputs: torch.Tensor, places: torch.Tensor, read: Any, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Read more tokens.
+
+        Parameters
+        ----------
+        inputs: (rows, tokens, width) input vectors.
+        places: (rows, tokens) position ids.
+        read: from :meth:`start`; gains the keys and values of these tokens.
+        seen: (rows, tokens, all tokens so far) bool, which each of these sees; None is causal, for the first call only.
+
+        Returns
+        -------
+        (rows, tokens, width) last-layer outputs.
+        """
+        ...
+
+
+def inference_layers(
+    base: nn.Module, shared: nn.Module, adapters: Sequence[str], dtype: torch.dtype, *, fused: bool = True
+) -> InferenceLayers:
+    """The fastest exact form of ``base``'s layers with ``adapters`` acting.
+
+    Parameters
+    ----------
+    shared: the word embeddings, which no copy needs.
+    dtype: arithmetic of the products.
+    fused: hold a copy of the layers whose adapters are merged and whose maps of one input are joined. False takes the
+        layers as they are: no memory of their own, and each adapter adds two products to every map.
+    """
+    if not fused:
+        return PlainLayers(base, dtype, tuple(adapters))
+    if FusedLayers.fits(base):
+        return FusedLayers(base, adapters, dtype)
+    own = copy.deepcopy(base, {id(shared): shared})
+    merge_into(own, adapters)
+    return PlainLayers(own, dtype)
+
+
+class PlainLayers:
+    """transformers' own layers, of any family."""
+
+    def __init__(self, base: nn.Module, dtype: torch.dtype, adapters: tuple[str, ...] | None = None) -> None:
+        self.base, self.dtype, self.adapters = base, dtype, adapters
+
+    def start(self) -> DynamicCache:
+        """See :meth:`InferenceLayers.start`."""
+        if self.adapters is not None:  # the layers are shared with other models, which may have switched them
+            activate(self.base, self.adapters)
+        return DynamicCache(config=cast("Any", self.base.config))
+
+    @torch.no_grad()
+    def run(
+        self, inputs: torch.Tensor, places: torch.Tensor, read: DynamicCache, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :meth:`InferenceLayers.run`."""
+        mask = {}
+        if seen is not None:
+            lowest = torch.finfo(inputs.dtype).min
+            hidden = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
+            mask["attention_mask"] = hidden[:, None]  # (rows, 1, tokens, all tokens)
+        with arithmetic(self.dtype, inputs.device):
+            out = self.base(inputs_embeds=inputs, position_ids=places, past_key_values=read, use_cache=True, **mask)
+        return out.last_hidden_state

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from storerec.llm.adapters import LoraConfig, adapter_parameters, add_adapter
+from storerec.llm.fused import FusedLayers
+from storerec.llm.inference import PlainLayers, inference_layers
+
+
+@pytest.fixture
+def adapted(load_backbone):
+    """A backbone with two adapters that change its outputs."""
+
+    def get(family, dtype="float64"):
+        backbone = load_backbone(family, dtype)
+        for name, rank in (("first", 2), ("second", 3)):
+            add_adapter(backbone.base, name, LoraConfig(rank=rank))
+            for key, parameter in adapter_parameters(backbone.base, name).items():
+                generator = torch.Generator().manual_seed(len(key) + rank)
+                parameter.data = torch.randn(parameter.shape, generator=generator).to(parameter) * 0.3
+        return backbone
+
+    return get
+
+
+def both(backbone, layers):
+    """Outputs of a prefix, and of three tokens after it of which the last two do not see each other."""
+    generator = torch.Generator().manual_seed(0)
+    dtype = backbone.word_embeddings.weight.dtype
+    inputs = torch.randn(2, 9, backbone.width, generator=generator, dtype=torch.float64).to(dtype)
+    read = layers.start()
+    places = torch.arange(6).expand(2, -1)
+    first = layers.run(inputs[:, :6], places, read)
+    seen = torch.ones(2, 3, 9, dtype=torch.bool)
+    seen[:, :, 6:] = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    seen[1, :, 4:6] = False  # this row's prefix is shorter
+    places = torch.tensor([[6, 7, 7], [4, 5, 5]])
+    return first, layers.run(inputs[:, 6:], places, read, seen)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_merged_and_fused_layers_equal_the_plain_ones(family, adapted, dtype):
+    backbone = adapted(family, dtype)
+    compute = backbone.word_embeddings.weight.dtype
+    names = ["first", "second", "one that is not there"]
+    plain = inference_layers(backbone.base, backbone.word_embeddings, names, compute, fused=False)
+    fast = inference_layers(backbone.base, backbone.word_embeddings, names, compute)
+    assert isinstance(fast, FusedLayers) == (family in ("llama", "qwen"))
+    for ours, theirs in zip(both(backbone, fast), both(backbone, plain), strict=True):
+        # RMS norms of transformers compute in float32 whatever they are given
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    alone = inference_layers(backbone.base, backbone.word_embeddings, ["first"], compute)
+    assert not torch.allclose(both(backbone, alone)[0], both(backbone, fast)[0], atol=1e-2)
+
+
+def test_the_copy_leaves_the_model_as_it_was(family, adapted):
+    backbone = adapted(family)
+    before = {name: parameter.clone() for name, parameter in backbone.base.named_parameters()}
+    fast = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float64)
+    kept = both(backbone, fast)
+    for name, parameter in backbone.base.named_parameters():
+        assert torch.equal(parameter, before[name])
+        parameter.data.mul_(2)
+    for ours, again in zip(kept, both(backbone, fast), strict=True):
+        assert torch.equal(ours, again)
+
+
+def test_bfloat16_is_near(adapted):
+    backbone = adapted("llama", "float32")
+    fast = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.bfloat16)
+    plain = PlainLayers(backbone.base, torch.float32, ("first",))
+    for ours, theirs in zip(both(backbone, fast), both(backbone, plain), strict=True):
+        assert ours.dtype == torch.float32
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=0.15, rtol=0.1)
+
+
+@pytest.mark.parametrize("change", [{"hidden_act": "gelu"}, {"sliding_window": 4}, {"model_type": "other"}])
+def test_other_layers_are_not_taken_for_llamas(load_backbone, change):
+    base = load_backbone("llama").base
+    assert FusedLayers.fits(base)
+    for name, value in change.items():
+        setattr(base.config, name, value)
+    assert not FusedLayers.fits(base)
