@@ -63,5 +63,9 @@ class RunOptions(Config):
     """Arithmetic of encoding and searching. float32 by default, so that published codes and lists do not depend
     on the processor; float64 needs dtype float64."""
 
+    fused: bool = True
+    """Search and score on a copy of the layers that is made for it: adapters merged, maps joined. False saves the
+    copy's memory; each step then takes several times as long where there are adapters."""
+
     progress: bool = True
     """Show progress bars with rates and remaining time."""

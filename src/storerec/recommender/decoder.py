@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from storerec.config import RunOptions
 from storerec.data.histories import Histories
 from storerec.llm.inference import inference_layers
-from storerec.llm.precision import arithmetic
+from storerec.llm.precision import arithmetic, pick_dtype
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 
@@ -52,6 +53,12 @@ class Decoder:
         )
         words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=10_000, begin=True)
         self.instruction = torch.from_numpy(words.flat).to(model.backbone.device)  # (tokens,)
+
+    @classmethod
+    def under(cls, model: Recommender, options: RunOptions) -> Decoder:
+        """With the arithmetic and the layers that ``options`` ask for."""
+        dtype = pick_dtype(options.inference_dtype, model.backbone.device)
+        return cls(model, dtype=dtype, fused=options.fused)
 
     def prefill(self, histories: Histories) -> tuple[Prefix, torch.Tensor]:
         """Read the last ``max_history`` items of each history: the prefix, and (users, width) outputs at its ends."""

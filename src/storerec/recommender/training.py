@@ -81,7 +81,7 @@ def train_recommender(
     model.start_items(split.train)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
     validate = validator(
-        lambda: Decoder(model, dtype=pick_dtype(options.inference_dtype, backbone.device)),
+        lambda: Decoder.under(model, options),
         table,
         sample_cases(split.validation, config.validation_users, options.seed),
         search or SearchConfig(),

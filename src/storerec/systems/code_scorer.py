@@ -67,7 +67,7 @@ class LikelihoodScorer:
         name: str = "store-likelihood",
     ) -> None:
         self.name, self._table = name, table
-        self._decoder = Decoder(model, dtype=pick_dtype(options.inference_dtype, model.backbone.device))
+        self._decoder = Decoder.under(model, options)
         self._normaliser = normaliser or model.settings.normaliser
 
     @torch.no_grad()

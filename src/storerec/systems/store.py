@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
-from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.recommender import Decoder, Recommender, SearchConfig
 from storerec.systems.generative import GenerativeSystem
@@ -33,5 +32,5 @@ class StoreSystem(GenerativeSystem):
         progress: Progress | None = None,
         name: str = "store",
     ) -> None:
-        decoder = Decoder(model, dtype=pick_dtype(options.inference_dtype, model.backbone.device))
+        decoder = Decoder.under(model, options)
         super().__init__(name, decoder, table, search, model.settings.normaliser, progress=progress)
