@@ -153,3 +153,34 @@ def test_a_history_is_read_once_and_nothing_is_reordered(load_backbone):
     assert prefix.read.keys[0].shape[2] == length + 3
     assert torch.equal(prefix.read.keys[0][:, :, :length], keys)
     assert len(keys) == 2, "one set of keys per user, however many beams"
+
+
+@pytest.mark.parametrize("normaliser", ["children", "position"])
+def test_a_beam_that_leads_to_one_leaf_is_not_read_on(load_backbone, normaliser, monkeypatch):
+    """Its remaining codes have probability 1 among the children: the results of a plain search, from fewer tokens."""
+    world = worlds.make(load_backbone("llama"), items=40)
+    decoder, read = Decoder(world.model), []
+    step = decoder.step
+
+    def counted(prefix, codes, position, ancestors):
+        read.append(codes.shape[1])
+        return step(prefix, codes, position, ancestors)
+
+    monkeypatch.setattr(decoder, "step", counted)
+    config = SearchConfig(beam=40, batch_users=1)
+    BeamSearch(decoder, world.table, config, normaliser)(world.histories.select(np.array([0])), 40)
+    tree = decoder.tree.source
+    wide = [tree.nodes(level) for level in (1, 2)]
+    if normaliser == "position":
+        assert read == [5, 5 * 4]  # places of dead beams too
+        return
+    leaves = np.diff(tree.starts[2])
+    assert read == [wide[0], int((leaves > 1).sum())]
+    assert 0 < (leaves > 1).sum() < wide[1]
+
+
+def test_a_tree_of_one_item_is_never_read_on(load_backbone):
+    world = worlds.make(load_backbone("llama"), items=1)
+    items, scores = search(world, 2, beam=4)(world.histories, 2)
+    assert items.tolist() == [[0, -1]] * len(world.histories)
+    np.testing.assert_allclose(scores[:, 0], 0, atol=1e-6)

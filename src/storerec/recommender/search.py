@@ -130,11 +130,38 @@ class BeamSearch:
             parents, codes = best // scores.shape[2], best % scores.shape[2]
             nodes = children.flatten(1).gather(1, best).masked_fill(found == -torch.inf, -1)
             if position + 1 < tree.levels:
-                own = torch.eye(kept, dtype=torch.bool, device=device).expand(users, -1, -1)
                 path = ancestors.gather(1, parents[..., None].expand(-1, -1, ancestors.shape[-1]))
-                ancestors = torch.cat([path, own], dim=-1)  # (users, beams, nodes appended so far)
-                hidden = self.decoder.step(prefix, codes, position, ancestors)  # (users, beams, width)
+                hidden, ancestors = self._step(prefix, hidden, nodes, codes, position, path)
         return nodes.cpu().numpy(), totals.cpu().numpy(), None if whole is None else whole.cpu().numpy()
+
+    def _step(
+        self,
+        prefix: Any,
+        hidden: torch.Tensor,
+        nodes: torch.Tensor,
+        codes: torch.Tensor,
+        position: int,
+        path: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the beams' codes: outputs after them (users, beams, width), and the paths with what was appended.
+
+        Where probabilities are normalised over children, a node that leads to one leaf gives it all of its own: such a
+        beam is not appended, and its outputs are zeros. Most are so from the second code on when codes are many.
+        """
+        users, beams = nodes.shape
+        beam = torch.arange(beams, device=nodes.device)
+        chosen = beam.expand(users, -1)  # (users, appended)
+        if self.normaliser == "children" and self.config.constraint == "tree":
+            needed = self.decoder.tree.branches(position + 1, nodes)  # (users, beams)
+            most = int(needed.sum(1).max())
+            chosen = needed.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        paths = torch.cat([path, beam[:, None] == chosen[:, None]], dim=-1)  # (users, beams, nodes appended so far)
+        outputs = hidden.new_zeros(users, beams, hidden.shape[-1])
+        if chosen.shape[1] == 0:
+            return outputs, paths
+        own = paths.gather(1, chosen[..., None].expand(-1, -1, paths.shape[-1]))
+        found = self.decoder.step(prefix, codes.gather(1, chosen), position, own)  # (users, appended, width)
+        return outputs.scatter(1, chosen[..., None].expand_as(found), found), paths
 
     def _items(
         self, leaves: np.ndarray, totals: np.ndarray, whole: np.ndarray | None, k: int, filter_: Filter

@@ -28,6 +28,12 @@ class TorchTree:
             [self._codes[level][self._nodes[level + 1]] for level in range(tree.levels)], dim=1
         )  # (items, positions)
 
+        self._branching = [torch.from_numpy(level).to(device) for level in _branching(tree)]
+
+    def branches(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
+        """Whether any node at or below each of ``nodes`` has more than one child, same shape; -1 (no node) has not."""
+        return self._branching[level][nodes.clamp(min=0)] & (nodes >= 0)
+
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array).astype(np.int64)).to(self.device)
 
@@ -50,3 +56,11 @@ class TorchTree:
         table = torch.full((*nodes.shape, size + 1), -1, dtype=torch.int64, device=self.device)
         where = torch.where(real, self._codes[level][child], size)
         return table.scatter(-1, where, torch.where(real, child, -1))[..., :size]
+
+
+def _branching(tree: CodeTree) -> list[np.ndarray]:
+    """Per level (nodes,) bool: whether a node leads to several leaves."""
+    levels = [np.zeros(tree.nodes(tree.levels), bool)]
+    for starts in reversed(tree.starts):
+        levels.append((np.diff(starts) > 1) | levels[-1][starts[:-1]])  # of one child, what is below that
+    return levels[::-1]
