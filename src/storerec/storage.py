@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from storerec.errors import DataError
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -60,3 +62,42 @@ def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(whole, temporary)
+
+
+def map_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file as read-only views of it: nothing is read before it is used.
+
+    The format is a length (8 bytes), a JSON header with each array's type, shape and place, and the bytes of all.
+
+    Raises
+    ------
+    DataError: the file is no safetensors file, or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _LONGEST_HEADER:
+                raise ValueError("no header")
+            header: dict[str, Any] = json.loads(file.read(length))
+        whole = np.memmap(path, np.uint8, "r", offset=8 + length)
+        header.pop("__metadata__", None)
+        return {
+            name: whole[slice(*about["data_offsets"])].view(_TYPES[about["dtype"]]).reshape(about["shape"])
+            for name, about in header.items()
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
+
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes; that of the safetensors library."""
+
+_TYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}

@@ -51,13 +51,14 @@ class Gate:
         self.keys: list[torch.Tensor | None] = []
         self.closed: list[torch.Tensor | None] = []
         self.nodes: list[int] = []
-        below = tree.source.counts_below(filter_.allowed)
+        source = tree.source
+        below = source.leaves_below if filter_.allowed.all() else source.counts_below(filter_.allowed)
         for level in range(tree.levels + 1):
             counts = below[level]
             self.nodes.append(len(counts))
             closed = counts == 0
             self.closed.append(torch.from_numpy(closed).to(tree.device) if closed.any() else None)
-            nodes = tree.source.node_of(level)[filter_.items].astype(np.int64)
+            nodes = source.nodes_over(level, filter_.items)
             pairs, taken = np.unique(filter_.users * len(counts) + nodes, return_counts=True)
             full = pairs[taken == counts[pairs % len(counts)]] if len(pairs) else pairs
             self.keys.append(torch.from_numpy(full).to(tree.device) if len(full) else None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cached_property
+
 import numpy as np
 import torch
 
@@ -11,9 +14,7 @@ from storerec.codes import CodeTree
 class TorchTree:
     """Arrays of a :class:`CodeTree` as tensors, and the look-ups that search and loss need.
 
-    Attributes
-    ----------
-    item_codes: (items, positions) int64 codes of every item.
+    What the search needs is there at once and small; what training needs of every item is made when it is asked for.
     """
 
     def __init__(self, tree: CodeTree, device: torch.device) -> None:
@@ -23,29 +24,42 @@ class TorchTree:
         self._dense = [None if t is None else self._put(t) for t in tree.dense]
         self._starts = [self._put(s) for s in tree.starts]
         self._codes = [self._put(c) for c in tree.codes]
-        self._nodes = [self._put(tree.node_of(level)) for level in range(tree.levels + 1)]
-        self.item_codes = torch.stack(
-            [self._codes[level][self._nodes[level + 1]] for level in range(tree.levels)], dim=1
-        )  # (items, positions)
+        self._branching = [self._put(level) for level in _branching(tree)]
+        self._nodes: dict[int, torch.Tensor] = {}
 
-        self._branching = [torch.from_numpy(level).to(device) for level in _branching(tree)]
+    @cached_property
+    def item_codes(self) -> torch.Tensor:
+        """Codes of every item, (items, positions) int64."""
+        nodes = [self._node_of(level) for level in range(1, self.levels + 1)]
+        codes = [codes[node].long() for codes, node in zip(self._codes, nodes, strict=True)]
+        return torch.stack(codes, dim=1)
+
+    def _node_of(self, level: int) -> torch.Tensor:
+        """Node of ``level`` over each item, (items,) int64; made when it is first asked for."""
+        if level not in self._nodes:
+            self._nodes[level] = self._put(self.source.node_of(level)).long()
+        return self._nodes[level]
 
     def branches(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
         """Whether any node at or below each of ``nodes`` has more than one child, same shape; -1 (no node) has not."""
         return self._branching[level][nodes.clamp(min=0)] & (nodes >= 0)
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array).astype(np.int64)).to(self.device)
+        # on the CPU the arrays themselves, which may be those of a file: a copy of 20 million items takes gigabytes
+        array = np.ascontiguousarray(array)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return torch.from_numpy(array).to(self.device)
 
     def node_of(self, level: int, items: torch.Tensor) -> torch.Tensor:
         """Nodes of ``level`` that ``items`` lie under, same shape."""
-        return self._nodes[level][items]
+        return self._node_of(level)[items]
 
     def children(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
         """Children of ``nodes`` by code: (...,) -> (..., codes of the position), -1 where the tree has none."""
         dense = self._dense[level]
         if dense is not None:
-            return dense[nodes]
+            return dense[nodes].long()
         starts = self._starts[level]
         first, count = starts[nodes], starts[nodes + 1] - starts[nodes]  # (...,)
         steps = torch.arange(int(count.max()) if count.numel() else 0, device=self.device)
@@ -54,7 +68,7 @@ class TorchTree:
         size = self.sizes[level]
         # one spare column takes the writes of what is no child
         table = torch.full((*nodes.shape, size + 1), -1, dtype=torch.int64, device=self.device)
-        where = torch.where(real, self._codes[level][child], size)
+        where = torch.where(real, self._codes[level][child].long(), size)
         return table.scatter(-1, where, torch.where(real, child, -1))[..., :size]
 
 

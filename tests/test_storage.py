@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from storerec.errors import DataError
+from storerec.storage import map_arrays, save_arrays
+
+
+def test_mapped_arrays_equal_the_saved_ones(tmp_path):
+    arrays = {
+        "codes": np.arange(12, dtype=np.int32).reshape(4, 3),
+        "counts": np.array([1.5, 2.5]),
+        "none": np.empty((0, 2), np.float32),
+        "flags": np.array([True, False]),
+    }
+    save_arrays(tmp_path / "a.safetensors", arrays)
+    mapped = map_arrays(tmp_path / "a.safetensors")
+    assert set(mapped) == set(arrays)
+    for name, array in arrays.items():
+        assert mapped[name].dtype == array.dtype
+        np.testing.assert_array_equal(mapped[name], array)
+    with pytest.raises(ValueError, match="read-only"):
+        mapped["codes"][0, 0] = 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x02" + b"\0" * 7 + b"{}"[:1], b"\x02" + b"\0" * 7 + b"[]"])
+def test_another_file_is_one_clear_error(tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.safetensors: cannot be read"):
+        map_arrays(tmp_path / "a.safetensors")
+
+
+def test_a_file_cut_short_is_an_error(tmp_path):
+    place = tmp_path / "a.safetensors"
+    save_arrays(place, {"codes": np.arange(100)})
+    place.write_bytes(place.read_bytes()[:-80])
+    with pytest.raises(DataError, match="cannot be read"):
+        map_arrays(place)
