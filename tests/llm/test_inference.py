@@ -38,31 +38,45 @@ def both(backbone, layers):
     return first, layers.run(inputs[:, 6:], places, read, seen)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_merged_and_fused_layers_equal_the_plain_ones(family, adapted, dtype):
-    backbone = adapted(family, dtype)
-    compute = backbone.word_embeddings.weight.dtype
+def test_merged_and_fused_layers_equal_the_plain_ones(family, adapted):
+    backbone, compute = adapted(family, "float32"), torch.float32
     names = ["first", "second", "one that is not there"]
     plain = inference_layers(backbone.base, backbone.word_embeddings, names, compute, fused=False)
     fast = inference_layers(backbone.base, backbone.word_embeddings, names, compute)
     assert isinstance(fast, FusedLayers) == (family in ("llama", "qwen"))
     for ours, theirs in zip(both(backbone, fast), both(backbone, plain), strict=True):
-        # RMS norms of transformers compute in float32 whatever they are given
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
     alone = inference_layers(backbone.base, backbone.word_embeddings, ["first"], compute)
     assert not torch.allclose(both(backbone, alone)[0], both(backbone, fast)[0], atol=1e-2)
 
 
 def test_the_copy_leaves_the_model_as_it_was(family, adapted):
-    backbone = adapted(family)
+    backbone = adapted(family, "float32")
     before = {name: parameter.clone() for name, parameter in backbone.base.named_parameters()}
-    fast = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float64)
+    fast = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32)
     kept = both(backbone, fast)
     for name, parameter in backbone.base.named_parameters():
         assert torch.equal(parameter, before[name])
         parameter.data.mul_(2)
     for ours, again in zip(kept, both(backbone, fast), strict=True):
         assert torch.equal(ours, again)
+
+
+def test_a_fork_gains_alone(family, adapted):
+    backbone = adapted(family, "float32")
+    layers = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32)
+    inputs = torch.randn(1, 8, backbone.width, generator=torch.Generator().manual_seed(0))
+    read = layers.start()
+    layers.run(inputs[:, :5], torch.arange(5)[None], read)
+    seen, places = torch.ones(1, 3, 8, dtype=torch.bool).tril(5), torch.arange(5, 8)[None]
+    first = layers.run(inputs[:, 5:], places, layers.fork(read), seen)
+    again = layers.run(inputs[:, 5:], places, layers.fork(read), seen)
+    assert torch.equal(first, again)
+
+
+def test_float64_takes_the_layers_as_they_are(adapted):
+    backbone = adapted("llama")
+    assert isinstance(inference_layers(backbone.base, backbone.word_embeddings, [], torch.float64), PlainLayers)
 
 
 def test_bfloat16_is_near(adapted):

@@ -12,12 +12,13 @@ from storerec.data import Candidates, Histories, Judgements, JudgementSplit
 from storerec.errors import ConfigError, DataError
 from storerec.llm.progress import Progress
 from storerec.llm.prompts import Prompts
+from storerec.recommender import scoring_inference
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
+from storerec.recommender.scoring_inference import predict
 from storerec.recommender.scoring_training import (
     ScoringSamples,
     check_scorer_room,
     mean_auc,
-    predict,
     train_code_scorer,
 )
 from tests.recommender import worlds
@@ -90,6 +91,23 @@ def test_a_packed_pass_equals_one_pass_per_candidate(family, load_backbone, reco
     packed = predict(model, candidates, torch.float64)
     assert np.ptp(packed) > 0.01
     np.testing.assert_allclose(packed, one_by_one(model, world.model, candidates), rtol=1e-9, atol=1e-9)
+    # the packing of training, which reads history and candidates in one pass
+    samples = ScoringSamples(candidates, None, model)
+    batch = samples.collate(np.arange(len(samples)))
+    model.use_adapters()
+    logits = model.logits(batch["history"], batch["lengths"], batch["candidates"])
+    trained = (logits[..., 0] - logits[..., 1])[batch["told"]]
+    np.testing.assert_allclose(trained.numpy(), packed, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_many_candidates_are_read_some_at_a_time(family, load_backbone, monkeypatch, fused):
+    monkeypatch.setattr(scoring_inference, "_TOGETHER", 3)
+    world = worlds.make(load_backbone(family), layers=2)
+    model = noisy(CodeScorer(world.model, ScorerConfig(max_history=5, lora={"rank": 2})))
+    candidates = random_candidates(most=11)
+    found = predict(model, candidates, torch.float32, fused=fused)
+    np.testing.assert_allclose(found, one_by_one(model, world.model, candidates), atol=1e-4, rtol=1e-4)
 
 
 def test_other_candidates_and_groups_do_not_change_a_score(load_backbone):

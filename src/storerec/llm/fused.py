@@ -122,6 +122,10 @@ class FusedLayers:
         """See :meth:`storerec.llm.inference.InferenceLayers.start`."""
         return KeyValues()
 
+    def fork(self, read: KeyValues) -> KeyValues:
+        """See :meth:`storerec.llm.inference.InferenceLayers.fork`."""
+        return KeyValues(list(read.keys), list(read.values))
+
     @torch.no_grad()
     def run(
         self, inputs: torch.Tensor, places: torch.Tensor, read: KeyValues, seen: torch.Tensor | None = None

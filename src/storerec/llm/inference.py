@@ -22,6 +22,10 @@ class InferenceLayers(Protocol):
         """An empty store of keys and values, for one batch."""
         ...
 
+    def fork(self, read: Any) -> Any:
+        """A store that begins with what ``read`` holds; what it gains, ``read`` does not."""
+        ...
+
     def run(
         self, inputs: torch.Tensor, places: torch.Tensor, read: Any, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -53,7 +57,7 @@ def inference_layers(
     fused: hold a copy of the layers whose adapters are merged and whose maps of one input are joined. False takes the
         layers as they are: no memory of their own, and each adapter adds two products to every map.
     """
-    if not fused:
+    if not fused or dtype == torch.float64:  # float64 is for checking: then nothing is done in another order
         return PlainLayers(base, dtype, tuple(adapters))
     if FusedLayers.fits(base):
         return FusedLayers(base, adapters, dtype)
@@ -73,6 +77,12 @@ class PlainLayers:
         if self.adapters is not None:  # the layers are shared with other models, which may have switched them
             activate(self.base, self.adapters)
         return DynamicCache(config=cast("Any", self.base.config))
+
+    def fork(self, read: DynamicCache) -> DynamicCache:
+        """See :meth:`InferenceLayers.fork`."""
+        other = copy.copy(read)
+        other.layers = [copy.copy(layer) for layer in read.layers]  # they replace their tensors, and change none
+        return other
 
     @torch.no_grad()
     def run(

@@ -53,7 +53,7 @@ class ScorerConfig(Config):
     """Groups per optimizer step."""
 
     packed: int = Field(default=32, ge=1)
-    """Candidates read behind one history at most; larger groups read theirs again. Changes the speed only."""
+    """Candidates packed behind one history in training at most; larger groups read theirs again. Changes speed only."""
 
     training: TrainingConfig = TrainingConfig(learning_rate=5e-4, epochs=5, patience=2)
     """How long and how fast."""
@@ -139,14 +139,19 @@ class CodeScorer(TrainableModule):
             layers = {name: p for name, p in self.base.named_parameters() if id(p) not in shared}
         return own | {f"base.{name}": parameter for name, parameter in layers.items()}
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Adapters that act in this model, where present: those under it, and its own."""
+        own = (SCORER_ADAPTER,) if self.tuning == "lora" else ()
+        stands_on = self._over == "lora" and self.tuning != "full"
+        return (TOKENIZER_ADAPTER, RECOMMENDER_ADAPTER, *own) if stands_on else own
+
     def use_adapters(self, *, train: bool = False) -> None:
         """Let the adapters under this model act together, and no others."""
-        own = [SCORER_ADAPTER] if self.tuning == "lora" else []
-        if self._over == "lora" and self.tuning != "full":
-            under = [TOKENIZER_ADAPTER, RECOMMENDER_ADAPTER]
-            activate(self.backbone.base, [*under, *own], train=own if train else [])
-        elif own:
-            activate(self.base, own, train=own if train else [])
+        if self.adapters:
+            shared = RECOMMENDER_ADAPTER in self.adapters
+            own = [SCORER_ADAPTER] if train and self.tuning == "lora" else []
+            activate(self.backbone.base if shared else self.base, self.adapters, train=own)
 
     def train_only_own(self) -> None:
         """Let gradients reach only what is trained."""
@@ -166,27 +171,37 @@ class CodeScorer(TrainableModule):
         -------
         (rows, candidates, 2)
         """
-        rows, count = candidates.shape
-        words = self.backbone.embed(torch.cat([self.instruction, self.question])).expand(rows, -1, -1)
-        before, question = words.split([len(self.instruction), len(self.question)], dim=1)
-        shown = self._read(candidates)  # (rows, candidates, positions, width)
-        asked = question[:, None].expand(-1, count, -1, -1)  # (rows, candidates, tokens, width)
-        blocks = torch.cat([shown, asked], dim=2)  # (rows, candidates, block, width)
-        own = None if self.item_inputs is None else F.embedding(history, self.item_inputs)  # (rows, items, width)
-        past = history_tokens(self._read(history), own, self.history)  # (rows, tokens, width)
-        inputs = torch.cat([before, past, blocks.flatten(1, 2)], dim=1)
-        each = tokens_of_item(self.tree.levels, self.history)
-        ends = before.shape[1] + lengths * each  # (rows,) tokens before a candidate
-        places, seen = packing(ends, inputs.shape[1] - count * blocks.shape[2], count, blocks.shape[2])
+        count = candidates.shape[1]
+        past, ends = self.past(history, lengths)
+        blocks = self.blocks(candidates)  # (rows, candidates, block, width)
+        inputs = torch.cat([past, blocks.flatten(1, 2)], dim=1)
+        places, seen = packing(ends, past.shape[1], count, blocks.shape[2])
         lowest = torch.finfo(inputs.dtype).min
         mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
         with arithmetic(self.compute_dtype, inputs.device):
             hidden = self.base(
                 inputs_embeds=inputs, position_ids=places, attention_mask=mask[:, None], use_cache=False
             ).last_hidden_state  # (rows, total, width)
-            last = hidden[:, -count * blocks.shape[2] :].unflatten(1, (count, -1))[
-                :, :, -1
-            ]  # (rows, candidates, width)
+        return self.answers(hidden[:, past.shape[1] :], count)
+
+    def past(self, history: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What candidates stand behind: (rows, tokens, width) padded to the right, and (rows,) the real tokens."""
+        before = self.backbone.embed(self.instruction).expand(len(history), -1, -1)
+        own = None if self.item_inputs is None else F.embedding(history, self.item_inputs)  # (rows, items, width)
+        past = history_tokens(self._read(history), own, self.history)  # (rows, tokens, width)
+        each = tokens_of_item(self.tree.levels, self.history)
+        return torch.cat([before, past], dim=1), before.shape[1] + lengths * each
+
+    def blocks(self, candidates: torch.Tensor) -> torch.Tensor:
+        """Candidates with the question behind each: (rows, candidates) -> (rows, candidates, block, width)."""
+        question = self.backbone.embed(self.question)  # (tokens, width)
+        shown = self._read(candidates)  # (rows, candidates, positions, width)
+        return torch.cat([shown, question.expand(*candidates.shape, -1, -1)], dim=2)
+
+    def answers(self, hidden: torch.Tensor, count: int) -> torch.Tensor:
+        """Logits of yes and no from the outputs of ``count`` blocks: (rows, tokens, width) -> (rows, count, 2)."""
+        last = hidden.unflatten(1, (count, -1))[:, :, -1]  # (rows, candidates, width)
+        with arithmetic(self.compute_dtype, hidden.device):
             logits = F.linear(F.dropout(last, self.settings.dropout, self.training), self.head)
         return logits if logits.dtype == torch.float64 else logits.float()
 

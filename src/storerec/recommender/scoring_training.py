@@ -1,8 +1,8 @@
-"""Training the yes/no scorer, and scoring with it: groups packed into rows of one history each."""
+"""Training the yes/no scorer: groups packed into rows of one history each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,7 @@ from storerec.llm.training import train
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-
-_CELLS = 1 << 24
-"""Most entries of a batch's attention mask (rows x tokens x tokens) when scoring; bounds memory."""
+from storerec.recommender.scoring_inference import padded, predict
 
 
 @dataclass(frozen=True)
@@ -84,52 +82,12 @@ class ScoringSamples(Dataset):
         rows = np.asarray(chosen)
         groups = self.pieces.groups[rows]
         lengths = self.past_lengths[groups]
-        history, _ = _padded(self.past, self.past_starts[groups], lengths)
-        places, told = _padded(np.arange(len(self.items)), self.pieces.starts[rows], self.pieces.counts[rows])
+        history, _ = padded(self.past, self.past_starts[groups], lengths)
+        places, told = padded(np.arange(len(self.items)), self.pieces.starts[rows], self.pieces.counts[rows])
         batch = {"history": history, "lengths": lengths, "candidates": self.items[places], "told": told}
         if self.labels is not None:
             batch["labels"] = self.labels[places]
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
-
-    def batches(self, instruction: int) -> Iterator[NDArray[np.int64]]:
-        """All pieces by near-equal length, as many at a time as memory allows."""
-        order = np.argsort(self.lengths, kind="stable")
-        cells = (self.lengths[order] + instruction) ** 2
-        start = 0
-        while start < len(order):
-            # lengths rise, so the last piece decides; one piece is always taken
-            sizes = cells[start:] * np.arange(1, len(order) - start + 1)
-            count = max(1, int(np.searchsorted(sizes, _CELLS, side="right")))
-            yield order[start : start + count]
-            start += count
-
-
-def predict(
-    model: CodeScorer, candidates: Candidates, dtype: torch.dtype, progress: Progress | None = None
-) -> NDArray[np.float64]:
-    """Logit of yes minus logit of no for each candidate, (n,); computed in ``dtype``."""
-    samples = ScoringSamples(candidates, None, model)
-    margins = np.zeros(len(candidates.items))
-    parts = list(samples.batches(len(model.instruction)))
-    shown = (progress or Progress(enabled=False)).track(
-        parts, "scoring", len(samples), sizes=[len(part) for part in parts], unit="group"
-    )
-    device, trained_in = model.backbone.device, model.compute_dtype
-    model.compute_dtype = dtype
-    model.use_adapters()
-    try:
-        with torch.no_grad():
-            for part in shown:
-                batch = {name: tensor.to(device) for name, tensor in samples.collate(part).items()}
-                logits = model.logits(batch["history"], batch["lengths"], batch["candidates"]).double()
-                margin = (logits[..., 0] - logits[..., 1])[batch["told"]].cpu().numpy()
-                places, told = _padded(
-                    np.arange(len(candidates.items)), samples.pieces.starts[part], samples.pieces.counts[part]
-                )
-                margins[places[told]] = margin
-    finally:
-        model.compute_dtype = trained_in
-    return margins
 
 
 def train_code_scorer(
@@ -212,17 +170,8 @@ def _validator(
     dtype = pick_dtype(options.inference_dtype, model.backbone.device)
 
     def validate() -> Mapping[str, float]:
-        margins = predict(model, judgements.candidates, dtype)
+        margins = predict(model, judgements.candidates, dtype, fused=options.fused)
         model.use_adapters(train=True)
         return {"auc": mean_auc(judgements, margins)}
 
     return validate
-
-
-def _padded(
-    values: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Ranges of ``values`` right-padded, (rows, longest), and which entries are no padding."""
-    columns = np.arange(int(lengths.max(initial=0)))
-    inside = columns < lengths[:, None]
-    return values[np.where(inside, starts[:, None] + columns, 0)], inside
