@@ -1,6 +1,7 @@
-"""What the benchmarks share: timing two ways of doing one thing in turn, this machine's matmul rate, and results as JSON.
+"""What the benchmarks share: timing two ways of doing one thing in turn, this machine's matmul rate, results as JSON.
 
-Each script is run as ``python -m benchmarks.NAME --out FOLDER`` and writes ``FOLDER/NAME.json``: the machine, and rows of
+Each script is run as ``python -m benchmarks.NAME --out FOLDER`` and writes ``FOLDER/NAME.json``: the machine, and rows
+of
 
     what        what is measured, in words
     ours        seconds our way takes (median of the rounds)
@@ -94,7 +95,8 @@ def row(
     """One line of results."""
     ratio = None if other is None else other / ours
     return {
-        "what": what, "ours": ours, "other": other, "ratio": ratio, "bound": bound, "counted": counted, "goal": goal, "same": same,
+        "what": what, "ours": ours, "other": other, "ratio": ratio, "bound": bound, "counted": counted, "goal": goal,
+        "same": same,
     } | more  # fmt: skip
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.tree_scale --out runs/bench
 
 Codes are drawn from 4 positions of 256 and of 4,096; each size is measured in a process of its own, whose largest
-resident memory is told less that of an empty one with the same imports. A step is what the search does with the tree:
-children of 20 beams, masking and normalising their codes' logits, and the best 20 of all. It is compared with that of 10
-thousand items, and with a decode step of SmolLM2-135M's layers for 20 beams behind 100 tokens.
+resident memory is told less that before the build. A step is what the search does with the tree: children of 20 beams,
+masking and normalising their codes' logits, and the best 20 of all. It is compared with that of 10 thousand items, and
+with a decode step of SmolLM2-135M's layers for 20 beams behind 100 tokens.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def measure(items: int, codes: int, rounds: int) -> dict[str, Any]:
         )
     return {
         "items": items, "codes": codes, "build_seconds": built, "build_gib": peak, "save_seconds": saved,
-        "load_seconds": loaded, "search_ready_seconds": ready, "file_gib": size / 2**30, "step_seconds": seconds, "same": same,
-        "tuples": len(table.tuples),
+        "load_seconds": loaded, "search_ready_seconds": ready, "file_gib": size / 2**30, "step_seconds": seconds,
+        "same": same, "tuples": len(table.tuples),
     }  # fmt: skip
 
 
