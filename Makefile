@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean distclean
+.PHONY: help demo test check bench format clean distclean
 
 help:
 	@echo "make demo       set up, then train on MovieLens 100K and recommend (at most 20 minutes on 2 cores)"
 	@echo "make test       set up, then run the tests"
+	@echo "make bench      measure every claim of speed, and write runs/bench/table.md"
 	@echo "make check      lint, formatting, types, layering"
 	@echo "make format     format the code"
 	@echo "make clean      remove caches and build output; keeps .venv and runs/"
@@ -29,6 +30,13 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+BENCHMARKS := beam_search clustering encoding scoring start_up tokenizer_training tree_scale
+OUT ?= runs/bench
+
+bench: $(VENV)/.installed-dev
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out $(OUT) $(ARGS) || exit 1; done
+	$(BIN)/python -m benchmarks.table --out $(OUT)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

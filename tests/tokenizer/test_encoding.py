@@ -33,11 +33,11 @@ def calls(tokenizer, monkeypatch):
     """Counts the model's calls in ``made``; the call after ``last`` of them ends the program."""
     plain, count = tokenizer.dense, SimpleNamespace(made=0, last=None)
 
-    def dense(*inputs):
+    def dense(*inputs, **layers):
         if count.made == count.last:
             raise Killed
         count.made += 1
-        return plain(*inputs)
+        return plain(*inputs, **layers)
 
     monkeypatch.setattr(tokenizer, "dense", dense)
     monkeypatch.setattr(encoding, "_KEEP_SECONDS", 0.0)
@@ -68,3 +68,10 @@ def test_what_was_encoded_of_something_else_is_made_anew(tokenizer, catalogue, t
         tokenizer.dense_tokens.data.add_(0.1)
     again = encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
     np.testing.assert_array_equal(again, encode_items(tokenizer, catalogue, OPTIONS, QUIET))
+
+
+def test_merged_layers_encode_as_the_plain_ones_do(family, load_backbone, catalogue, tmp_path):
+    config = TokenizerConfig(dense_tokens=2, lora={"rank": 2}, training={"max_steps": 3, "learning_rate": 0.1})
+    model = train_tokenizer(catalogue, load_backbone(family), config, tmp_path, OPTIONS, QUIET)[0]
+    plain = encode_items(model, catalogue, OPTIONS.model_copy(update={"fused": False}), QUIET)
+    np.testing.assert_allclose(encode_items(model, catalogue, OPTIONS, QUIET), plain, rtol=1e-3, atol=1e-3)

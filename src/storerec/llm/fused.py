@@ -128,7 +128,11 @@ class FusedLayers:
 
     @torch.no_grad()
     def run(
-        self, inputs: torch.Tensor, places: torch.Tensor, read: KeyValues, seen: torch.Tensor | None = None
+        self,
+        inputs: torch.Tensor,
+        places: torch.Tensor,
+        read: KeyValues | None = None,
+        seen: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See :meth:`storerec.llm.inference.InferenceLayers.run`."""
         cos, sin = (part[:, :, None] for part in self.rotary(inputs, places))  # (rows, tokens, 1, head width)
@@ -150,7 +154,7 @@ class FusedLayers:
         normed: torch.Tensor,
         turn: tuple[torch.Tensor, torch.Tensor],
         mask: torch.Tensor,
-        read: KeyValues,
+        read: KeyValues | None,
     ) -> torch.Tensor:
         heads, groups, (cos, sin) = self.heads, self.groups, turn
         rows, tokens = normed.shape[:2]
@@ -160,7 +164,9 @@ class FusedLayers:
         queries, keys = turned.split([heads, groups], dim=2)
         # queries that share a key head stand side by side like tokens: (rows, groups, share x tokens, head width)
         queries = queries.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        keys, values = read.add(index, keys.transpose(1, 2), values.transpose(1, 2))
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        if read is not None:
+            keys, values = read.add(index, keys, values)
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         found = found.unflatten(2, (-1, tokens)).permute(0, 3, 1, 2, 4).reshape(rows, tokens, -1)
         return layer.out(found)

@@ -27,7 +27,7 @@ class InferenceLayers(Protocol):
         ...
 
     def run(
-        self, inputs: torch.Tensor, places: torch.Tensor, read: Any, seen: torch.Tensor | None = None
+        self, inputs: torch.Tensor, places: torch.Tensor, read: Any = None, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Read more tokens.
 
@@ -35,7 +35,7 @@ class InferenceLayers(Protocol):
         ----------
         inputs: (rows, tokens, width) input vectors.
         places: (rows, tokens) position ids.
-        read: from :meth:`start`; gains the keys and values of these tokens.
+        read: from :meth:`start`; gains the keys and values of these tokens. None where no more will be read.
         seen: (rows, tokens, all tokens so far) bool, which each of these sees; None is causal, for the first call only.
 
         Returns
@@ -86,14 +86,22 @@ class PlainLayers:
 
     @torch.no_grad()
     def run(
-        self, inputs: torch.Tensor, places: torch.Tensor, read: DynamicCache, seen: torch.Tensor | None = None
+        self,
+        inputs: torch.Tensor,
+        places: torch.Tensor,
+        read: DynamicCache | None = None,
+        seen: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See :meth:`InferenceLayers.run`."""
-        mask = {}
+        mask: dict[str, Any] = {}
         if seen is not None:
             lowest = torch.finfo(inputs.dtype).min
             hidden = torch.zeros(seen.shape, dtype=inputs.dtype, device=seen.device).masked_fill(~seen, lowest)
             mask["attention_mask"] = hidden[:, None]  # (rows, 1, tokens, all tokens)
+        if read is not None:
+            mask |= {"past_key_values": read, "use_cache": True}
+        elif self.adapters is not None:
+            activate(self.base, self.adapters)
         with arithmetic(self.dtype, inputs.device):
-            out = self.base(inputs_embeds=inputs, position_ids=places, past_key_values=read, use_cache=True, **mask)
+            out = self.base(inputs_embeds=inputs, position_ids=places, **({"use_cache": False} | mask))
         return out.last_hidden_state

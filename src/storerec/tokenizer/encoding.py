@@ -12,9 +12,9 @@ import torch
 
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
-from storerec.llm.adapters import activate
 from storerec.llm.backbone import pad_ids
 from storerec.llm.batching import Ragged, token_batches
+from storerec.llm.inference import inference_layers
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.storage import write_json
@@ -39,7 +39,6 @@ def encode_items(
     is kept there, and a call after a kill goes on from it if text, weights and arithmetic are the same.
     """
     model.eval()
-    activate(model.base, [ADAPTER])
     device = model.backbone.device
     content = content_ids(catalogue, model.backbone, model.settings)
     batches = token_batches(content, model.settings.encode_tokens)
@@ -49,15 +48,13 @@ def encode_items(
     result, first = (np.empty(shape, np.float32), 0) if kept is None else (kept.vectors, kept.batches)
     sizes = [len(rows) for rows in batches]
     bar = progress.start("encoding items", len(content), done=sum(sizes[:first]), unit="item")
-    trained_in, model.compute_dtype = model.compute_dtype, dtype
-    try:
-        for number, rows in enumerate(batches[first:], start=first + 1):
-            result[rows] = model.dense(*pad_ids(content, rows, device)).float().cpu().numpy()
-            progress.advance(bar, len(rows))
-            if kept is not None:
-                kept.keep(number)
-    finally:
-        model.compute_dtype = trained_in
+    embeddings = model.backbone.word_embeddings
+    layers = inference_layers(model.base, embeddings, [ADAPTER], dtype, fused=options.fused)
+    for number, rows in enumerate(batches[first:], start=first + 1):
+        result[rows] = model.dense(*pad_ids(content, rows, device), layers=layers).float().cpu().numpy()
+        progress.advance(bar, len(rows))
+        if kept is not None:
+            kept.keep(number)
     progress.finish(bar)
     return result if kept is None else kept.finished()
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from storerec.llm.adapters import activate, adapter_parameters, add_adapter
 from storerec.llm.backbone import Backbone
+from storerec.llm.inference import InferenceLayers
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
 from storerec.tokenizer.config import TokenizerConfig
@@ -86,13 +87,16 @@ class DenseTokenizer(TrainableModule):
             outputs = self.dense(content, lengths)
             self.gain.fill_(self.backbone.word_rms() / float(outputs.float().square().mean().sqrt()))
 
-    def dense(self, content: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def dense(
+        self, content: torch.Tensor, lengths: torch.Tensor, *, layers: InferenceLayers | None = None
+    ) -> torch.Tensor:
         """Pass 1: outputs of the token block.
 
         Parameters
         ----------
         content: (items, longest) right-padded token ids.
         lengths: (items,) content lengths.
+        layers: what runs in place of the model's own layers, without gradients.
 
         Returns
         -------
@@ -106,7 +110,8 @@ class DenseTokenizer(TrainableModule):
         words = self.backbone.embed(content)  # (items, longest, width)
         both = torch.cat([words, self.dense_tokens.expand(rows, -1, -1)], dim=1)  # (items, longest + v, width)
         inputs = both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # tokens right after the content
-        hidden = self._run(inputs, places.expand(rows, -1))  # (items, longest + v, width)
+        run = self._run if layers is None else layers.run
+        hidden = run(inputs, places.expand(rows, -1))  # (items, longest + v, width)
         block = lengths[:, None] + torch.arange(v, device=content.device)  # (items, v)
         return hidden.gather(1, block[..., None].expand(-1, -1, hidden.shape[-1]))  # (items, v, width)
 
