@@ -52,7 +52,7 @@ def catalogue(items: int) -> Catalogue:
 
 def main() -> None:
     """Measure."""
-    given = arguments(__doc__, items=(600, "items"))
+    given = arguments(__doc__, items=(240, "items"))
     options = RunOptions(device="cpu")
     backbone = Backbone.load(BackboneConfig(), options)
     plain_layers = backbone.base.layers

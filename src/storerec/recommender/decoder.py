@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from storerec.config import RunOptions
 from storerec.data.histories import Histories
-from storerec.llm.inference import inference_layers
+from storerec.llm.fused import PackedMap
+from storerec.llm.inference import PlainLayers, inference_layers
 from storerec.llm.precision import arithmetic, pick_dtype
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
@@ -127,8 +128,8 @@ class Decoder:
         """
         with arithmetic(self.dtype, hidden.device):
             logits = self.model.logits(hidden, position)
-            if normaliser == "vocabulary":
-                return logits - self.model.vocabulary_logsumexp(hidden)[..., None]
+        if normaliser == "vocabulary":
+            return logits - self._vocabulary_logsumexp(hidden)[..., None]
         if normaliser == "children":
             logits = logits.masked_fill(children < 0, -torch.inf)
             # a dead beam (no children at all) keeps minus infinity instead of nan
@@ -136,3 +137,20 @@ class Decoder:
                 nan=-torch.inf, neginf=-torch.inf
             )
         return logits.log_softmax(-1)
+
+    def _vocabulary_logsumexp(self, hidden: torch.Tensor) -> torch.Tensor:
+        """:meth:`Recommender.vocabulary_logsumexp` by one packed head: (..., width) -> (...)."""
+        if self._head is None:
+            with arithmetic(self.dtype, hidden.device):
+                return self.model.vocabulary_logsumexp(hidden)
+        return self._head(hidden.to(self.dtype)).float().logsumexp(-1)
+
+    @cached_property
+    @torch.no_grad()
+    def _head(self) -> PackedMap | None:
+        """Rows of the text vocabulary and of all codes; None where the layers are taken as they are."""
+        text = self.model.backbone.model.get_output_embeddings()
+        if isinstance(self.layers, PlainLayers) or getattr(text, "bias", None) is not None:
+            return None
+        rows = torch.cat([text.weight, self.model.code_outputs])
+        return PackedMap.of(rows.to(self.dtype))
