@@ -3,9 +3,9 @@
     python -m benchmarks.tree_scale --out runs/bench
 
 Codes are drawn from 4 positions of 256 and of 4,096; each size is measured in a process of its own, whose largest
-resident memory is told less that before the build. A step is what the search does with the tree: children of 20 beams,
-masking and normalising their codes' logits, and the best 20 of all. It is compared with that of 10 thousand items, and
-with a decode step of SmolLM2-135M's layers for 20 beams behind 100 tokens.
+resident memory after the build, torch and the codes included, is told. A step is what the search does with the tree:
+children of 20 beams, masking and normalising their codes' logits, and the best 20 of all. It is compared with that of
+10 thousand items, and with a decode step of SmolLM2-135M's layers for 20 beams behind 100 tokens.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def measure(items: int, codes: int, rounds: int) -> dict[str, Any]:
     started = time.perf_counter()
     table = CodeTable.build(tuples, (codes,) * POSITIONS)
     tree = CodeTree.from_table(table)
-    built, peak = time.perf_counter() - started, memory() - before
+    built, peak, whole = time.perf_counter() - started, memory() - before, memory()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "tree.safetensors"
         started = time.perf_counter()
@@ -94,7 +94,7 @@ def measure(items: int, codes: int, rounds: int) -> dict[str, Any]:
     return {
         "items": items, "codes": codes, "build_seconds": built, "build_gib": peak, "save_seconds": saved,
         "load_seconds": loaded, "search_ready_seconds": ready, "file_gib": size / 2**30, "step_seconds": seconds,
-        "same": same, "tuples": len(table.tuples),
+        "same": same, "tuples": len(table.tuples), "peak_gib": whole,
     }  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def main() -> None:
                 counted="the same step at 10,000 items", same=f"mapped tree equals the built one: {found['same']}"),
             row(f"tree step, {name}, of a decode step", found["step_seconds"], decode, bound=50.0, goal=50.0,
                 counted="a decode step of 20 beams; the goal is 2% of it", same=""),
-            row(f"tree build, {name}", found["build_seconds"], None, bound=found["build_gib"], goal=60.0,
-                counted="the bound column holds GiB of memory beside the codes, goal 1.5", same=""),
+            row(f"tree build, {name}", found["build_seconds"], None, bound=found["peak_gib"], goal=60.0,
+                counted="the bound column holds the process's largest memory in GiB, goal 1.5", same=""),
             row(f"tree load, {name}", found["load_seconds"], None, bound=found["search_ready_seconds"], goal=1.0,
                 counted="the bound column holds seconds until it can be searched", same=""),
         ]  # fmt: skip
