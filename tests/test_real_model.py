@@ -43,6 +43,16 @@ def test_a_gguf_by_its_file_name_is_the_same_model_loads_without_bars_and_learns
     ours, theirs = (dict(one.model.named_parameters()) for one in (backbone, again))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    kept = Backbone.load(BackboneConfig(), OPTIONS)  # by now from the weights that the first load wrote out
+    assert kept.model.config._name_or_path != again.model.config._name_or_path
+    assert all(torch.equal(ours[name], parameter) for name, parameter in kept.model.named_parameters())
+    texts = ["Toy Story (1995); Children's", "  Café\n\tno 7", ""]
+    for one in (backbone, kept):
+        assert (
+            one.encode(texts, max_tokens=99, begin=True).flat.tolist()
+            == again.encode(texts, max_tokens=99, begin=True).flat.tolist()
+        )
+        assert one.end_id == again.end_id
 
     films = movielens_100k()[0].select(np.arange(16))
     config = TokenizerConfig(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -73,6 +77,9 @@ class Backbone:
         device = pick_device(options)
         double = check_double(options, device)
         where, extra = _locate(config)
+        kept = _kept_place(where, extra) if config.name == DEFAULT_BACKBONE else None
+        if kept is not None and kept.is_dir():
+            where, extra = str(kept), {}
         # dequantizing a GGUF shows a bar of its own that no setting turns off
         hidden = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in extra else contextlib.nullcontext()
         try:
@@ -85,6 +92,8 @@ class Backbone:
                 f"backbone '{config.name}' could not be loaded: {first} "
                 f"(give a folder, a .gguf file, a hub id you can reach, or '{DEFAULT_BACKBONE}')"
             ) from None
+        if kept is not None and extra:
+            _keep(model, tokenizer, kept)
         loaded = cls((model.double() if double else model).to(device), tokenizer, config)
         check_forward(loaded)
         return loaded
@@ -156,6 +165,38 @@ def _locate(config: BackboneConfig) -> tuple[str, dict[str, Any]]:
     if config.revision:
         extra["revision"] = config.revision
     return config.name, extra
+
+
+def _kept_place(folder: str, extra: dict[str, Any]) -> Path:
+    """Where the default model stands with its weights written out: reading its GGUF takes ten seconds, this one."""
+    return Path(folder) / f"{Path(extra['gguf_file']).stem}-float32-{transformers.__version__}"
+
+
+def _keep(model: Any, tokenizer: Any, place: Path) -> None:
+    """Write model and tokenizer to ``place``, whole or not at all; where nothing can be written, nothing is lost."""
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    except OSError:
+        return
+    try:
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):  # its bar, too
+            _unquantized(model).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(place)
+    except OSError:  # no room, or another process was first
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unquantized(model: Any) -> Any:
+    """A twin of a model from a GGUF with the same weights, which does not take itself for quantized."""
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    twin = type(model)(config)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    twin.generation_config = model.generation_config
+    return twin
 
 
 def check_forward(backbone: Backbone) -> None:
