@@ -23,7 +23,7 @@ from storerec.config import RunOptions
 from storerec.data import Candidates
 from storerec.llm.adapters import merge_into
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.recommender.scoring_inference import predict
+from storerec.recommender.scoring_inference import layers_of, predict
 
 BATCH, SAMPLE = 20, 200
 
@@ -52,9 +52,10 @@ def main() -> None:
     """Measure."""
     given = arguments(__doc__)
     recommender, table = build(RunOptions(device="cpu"))
-    model = CodeScorer(recommender, ScorerConfig(tuning="head")).requires_grad_(False).eval()
+    model = CodeScorer(recommender, ScorerConfig(tuning="head", max_history=HISTORY)).requires_grad_(False).eval()
     base: Any = copy.deepcopy(model.base)
     merge_into(base, model.adapters)
+    layers = layers_of(model, torch.float32)
     past = histories(table, 1)
     tokens, block = len(model.instruction) + HISTORY * POSITIONS, POSITIONS + len(model.question)
     lines = []
@@ -63,7 +64,7 @@ def main() -> None:
         candidates = Candidates(past, np.array([0, count]), items)
         some = Candidates(past, np.array([0, min(count, SAMPLE)]), items[:SAMPLE])
         ways = {
-            "ours": lambda candidates=candidates: predict(model, candidates, torch.float32),
+            "ours": lambda candidates=candidates: predict(model, candidates, torch.float32, layers=layers),
             "plain": one_by_one(model, base, some),
         }
         apart = float(np.abs(ways["ours"]()[:SAMPLE] - ways["plain"]()).max())

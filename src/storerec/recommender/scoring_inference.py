@@ -20,18 +20,26 @@ _TOKENS = 1 << 13
 """Most padded tokens of one call of the layers; bounds memory."""
 
 
+def layers_of(model: CodeScorer, dtype: torch.dtype, *, fused: bool = True) -> InferenceLayers:
+    """The layers that score, with the model's weights as they are now."""
+    return inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused)
+
+
 def predict(
     model: CodeScorer,
     candidates: Candidates,
     dtype: torch.dtype,
     progress: Progress | None = None,
     *,
-    fused: bool = True,
+    layers: InferenceLayers | None = None,
 ) -> NDArray[np.float64]:
-    """Logit of yes minus logit of no for each candidate, (n,); computed in ``dtype``."""
+    """Logit of yes minus logit of no for each candidate, (n,); computed in ``dtype``.
+
+    ``layers`` are those of :func:`layers_of`, which takes seconds: who scores again and again makes them once.
+    """
     recent = candidates.histories.tail(model.settings.max_history)
     past, starts = np.append(recent.items, 0).astype(np.int64), recent.offsets[:-1].astype(np.int64)
-    layers = inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused)
+    layers = layers or layers_of(model, dtype)
     margins = np.zeros(len(candidates.items))
     parts = list(_batches(recent.lengths, candidates.lengths, model))
     shown = (progress or Progress(enabled=False)).track(
