@@ -51,4 +51,4 @@ class TokenizerConfig(Config):
     """Duration and optimizer (paper: Adam, 1e-4)."""
 
     encode_tokens: int = Field(default=4096, ge=128)
-    """Text tokens per batch when encoding a catalogue; bounds memory."""
+    """Text tokens per batch when encoding a catalogue, on a CPU at most 1,024; bounds memory."""
