@@ -24,8 +24,8 @@ from storerec.tokenizer.samples import content_ids
 _KEEP_SECONDS = 20.0
 
 _CPU_TOKENS = 1024
-"""Most tokens of a batch on a CPU: what a layer makes of more does not stay in its caches. 120 items took 12.9 s at 4,096
-and 8.7 at 1,024 or 512 (one core, SmolLM2-135M)."""
+"""Most tokens of a batch on a CPU: what a layer makes of more does not stay in its caches. 120 items took 12.9 s at
+4,096 and 8.7 at 1,024 or 512 (one core, SmolLM2-135M)."""
 
 
 @torch.no_grad()
