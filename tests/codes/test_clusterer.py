@@ -132,3 +132,24 @@ def test_bad_vectors_are_named():
         Clusterer.from_arrays({})
     with pytest.raises(DataError, match="lacks"):
         Clusterer.from_arrays({"mean.0": np.zeros(3)})
+
+
+def _inertia(fitted, vectors):
+    return float(fitted.distances(vectors)[:, 0].min(axis=1).sum())
+
+
+def test_more_rows_than_the_sample_refine_its_centres(monkeypatch):
+    vectors = np.random.default_rng(3).standard_normal((3000, 1, 6)).astype(np.float32)
+    config = ClustererConfig(clusters=16, dims=6, sample=600)
+    refined = _inertia(Clusterer.fit(vectors, config, 0), vectors)
+    monkeypatch.setattr(module, "_refined", lambda fitted, x, rows: fitted)
+    assert refined < 0.995 * _inertia(Clusterer.fit(vectors, config, 0), vectors)
+
+
+def test_threads_do_not_change_the_centres(monkeypatch):
+    vectors = np.random.default_rng(4).standard_normal((3000, 3, 6)).astype(np.float32)
+    config = ClustererConfig(clusters=16, dims=6, sample=2000)
+    several = Clusterer.fit(vectors, config, 0).arrays()
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    for name, array in Clusterer.fit(vectors, config, 0).arrays().items():
+        np.testing.assert_array_equal(array, several[name])

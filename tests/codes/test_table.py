@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storerec.codes import POLICIES, CodeReport, CodeTable
+from storerec.codes.collisions import group_rows
 from storerec.errors import DataError
 
 
@@ -169,3 +170,14 @@ def test_hamming_neighbours():
 def test_bad_input_is_a_data_error(change):
     with pytest.raises(DataError):
         CodeTable.build(**{"codes": np.array([[0, 1]]), "sizes": (2, 2), **change})
+
+
+@pytest.mark.parametrize("size", [3, 70_000])
+def test_rows_are_grouped_as_numpy_does(size):
+    """70,000 codes at five positions do not fit one number of 63 bits."""
+    codes = np.random.default_rng(0).integers(0, size, (400, 5)).astype(np.int32)
+    codes = np.concatenate([codes, codes[::3]])
+    tuples, tuple_of = group_rows(codes)
+    expected, inverse = np.unique(codes, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(tuples, expected)
+    np.testing.assert_array_equal(tuple_of, inverse.reshape(-1))
