@@ -23,7 +23,7 @@ from storerec.config import RunOptions
 from storerec.data import Candidates
 from storerec.llm.adapters import merge_into
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.recommender.scoring_inference import layers_of, predict
+from storerec.recommender.scoring_inference import opening_of, predict
 
 BATCH, SAMPLE = 20, 200
 
@@ -55,7 +55,7 @@ def main() -> None:
     model = CodeScorer(recommender, ScorerConfig(tuning="head", max_history=HISTORY)).requires_grad_(False).eval()
     base: Any = copy.deepcopy(model.base)
     merge_into(base, model.adapters)
-    layers = layers_of(model, torch.float32)
+    opening = opening_of(model, torch.float32)
     past = histories(table, 1)
     tokens, block = len(model.instruction) + HISTORY * POSITIONS, POSITIONS + len(model.question)
     lines = []
@@ -64,17 +64,18 @@ def main() -> None:
         candidates = Candidates(past, np.array([0, count]), items)
         some = Candidates(past, np.array([0, min(count, SAMPLE)]), items[:SAMPLE])
         ways = {
-            "ours": lambda candidates=candidates: predict(model, candidates, torch.float32, layers=layers),
+            "ours": lambda candidates=candidates: predict(model, candidates, torch.float32, opening=opening),
             "plain": one_by_one(model, base, some),
         }
         apart = float(np.abs(ways["ours"]()[:SAMPLE] - ways["plain"]()).max())
         spent = in_turn(ways, given.rounds if count < SAMPLE else min(given.rounds, 2), warm=False)
         spent["plain"] *= count / len(some.items)  # its time is one batch's, times their number
-        bound = count * (tokens + block) / (tokens + count * block)
+        own = tokens - len(model.instruction)  # the instruction is read when the layers are made
+        bound = count * (tokens + block) / (own + count * block)
         lines.append(
             row(
                 f"scoring {count:,} candidates", spent["ours"], spent["plain"], bound=bound, goal=goal,
-                counted=f"tokens through the layers: {count} x ({tokens} + {block}) / ({tokens} + {count} x {block})",
+                counted=f"tokens through the layers: {count} x ({tokens} + {block}) / ({own} + {count} x {block})",
                 same=f"largest difference of a logit {apart:.1e}",
             )
         )  # fmt: skip

@@ -4,7 +4,7 @@ import torch
 
 from storerec.llm.adapters import LoraConfig, adapter_parameters, add_adapter
 from storerec.llm.fused import FusedLayers
-from storerec.llm.inference import PlainLayers, inference_layers
+from storerec.llm.inference import Opening, PlainLayers, inference_layers
 
 
 @pytest.fixture
@@ -95,3 +95,22 @@ def test_other_layers_are_not_taken_for_llamas(load_backbone, change):
     for name, value in change.items():
         setattr(base.config, name, value)
     assert not FusedLayers.fits(base)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_opening_read_once_is_the_same_as_one_read_in_every_row(family, adapted, fused):
+    backbone = adapted(family, "float32")
+    layers = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32, fused=fused)
+    inputs = torch.randn(3, 11, backbone.width, generator=torch.Generator().manual_seed(0))
+    inputs[:, :5] = inputs[:1, :5]
+    opening = Opening(layers, inputs[0, :5])
+    for _ in range(2):  # it is as it was after the first use
+        read, hidden = opening.read(inputs[:, 5:8])
+        whole = layers.start()
+        places = torch.arange(11).expand(3, -1)
+        expected = layers.run(inputs[:, :8], places[:, :8], whole)
+        torch.testing.assert_close(hidden, expected[:, 4:], rtol=1e-4, atol=2e-5)
+        seen = torch.ones(3, 3, 11, dtype=torch.bool).tril(8)
+        after = [layers.run(inputs[:, 8:], places[:, 8:], store, seen) for store in (read, whole)]
+        torch.testing.assert_close(*after, rtol=1e-4, atol=2e-5)
+    assert opening.read(inputs[:, :0])[1].shape == (3, 1, backbone.width)

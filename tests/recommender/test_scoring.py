@@ -14,7 +14,7 @@ from storerec.llm.progress import Progress
 from storerec.llm.prompts import Prompts
 from storerec.recommender import scoring_inference
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.recommender.scoring_inference import layers_of, predict
+from storerec.recommender.scoring_inference import opening_of, predict
 from storerec.recommender.scoring_training import (
     ScoringSamples,
     check_scorer_room,
@@ -106,7 +106,7 @@ def test_many_candidates_are_read_some_at_a_time(family, load_backbone, monkeypa
     world = worlds.make(load_backbone(family), layers=2)
     model = noisy(CodeScorer(world.model, ScorerConfig(max_history=5, lora={"rank": 2})))
     candidates = random_candidates(most=11)
-    found = predict(model, candidates, torch.float32, layers=layers_of(model, torch.float32, fused=fused))
+    found = predict(model, candidates, torch.float32, opening=opening_of(model, torch.float32, fused=fused))
     np.testing.assert_allclose(found, one_by_one(model, world.model, candidates), atol=1e-4, rtol=1e-4)
 
 

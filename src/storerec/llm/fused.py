@@ -162,9 +162,11 @@ class FusedLayers:
         """See :meth:`storerec.llm.inference.InferenceLayers.start`."""
         return KeyValues()
 
-    def fork(self, read: KeyValues) -> KeyValues:
+    def fork(self, read: KeyValues, rows: int | None = None) -> KeyValues:
         """See :meth:`storerec.llm.inference.InferenceLayers.fork`."""
-        return KeyValues(list(read.keys), list(read.values))
+        if rows is None:
+            return KeyValues(list(read.keys), list(read.values))
+        return KeyValues(*([part.expand(rows, -1, -1, -1) for part in parts] for parts in (read.keys, read.values)))
 
     @torch.no_grad()
     def run(
@@ -179,6 +181,9 @@ class FusedLayers:
         half = self.head_width // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # signed: a roll then does for rotating halves
         cos, sin = cos.to(self.dtype), sin.to(self.dtype)
+        if seen is None and read is not None and read.keys:
+            before, more = read.keys[0].shape[2], inputs.shape[1]
+            seen = torch.ones(1, more, before + more, dtype=torch.bool, device=inputs.device).tril(before)
         mask = None if seen is None else self._mask(seen)
         hidden = inputs  # (rows, tokens, width)
         for index, layer in enumerate(self.layers):

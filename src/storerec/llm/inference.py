@@ -22,8 +22,11 @@ class InferenceLayers(Protocol):
         """An empty store of keys and values, for one batch."""
         ...
 
-    def fork(self, read: Any) -> Any:
-        """A store that begins with what ``read`` holds; what it gains, ``read`` does not."""
+    def fork(self, read: Any, rows: int | None = None) -> Any:
+        """A store that begins with what ``read`` holds; what it gains, ``read`` does not.
+
+        ``rows``: a store of so many rows, from one of a single row.
+        """
         ...
 
     def run(
@@ -36,7 +39,7 @@ class InferenceLayers(Protocol):
         inputs: (rows, tokens, width) input vectors.
         places: (rows, tokens) position ids.
         read: from :meth:`start`; gains the keys and values of these tokens. None where no more will be read.
-        seen: (rows, tokens, all tokens so far) bool, which each of these sees; None is causal, for the first call only.
+        seen: (rows, tokens, all tokens so far) bool, which each of these sees; None is causal, behind what was read.
 
         Returns
         -------
@@ -66,6 +69,35 @@ def inference_layers(
     return PlainLayers(own, dtype)
 
 
+class Opening:
+    """Tokens that all sequences begin with, an instruction say: read once for all of them.
+
+    Parameters
+    ----------
+    layers: what reads.
+    inputs: (tokens, width) input vectors, one at least.
+    """
+
+    def __init__(self, layers: InferenceLayers, inputs: torch.Tensor) -> None:
+        self.layers, self.tokens = layers, len(inputs)
+        self._read = layers.start()
+        self._last = layers.run(inputs[None], self._places(0, inputs[None]), self._read)[:, -1:]  # (1, 1, width)
+
+    def read(self, inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """Read (rows, tokens, width) behind it.
+
+        Gives the store of all, and the outputs from its own last token on: (rows, 1 + tokens, width).
+        """
+        read, last = self.layers.fork(self._read, len(inputs)), self._last.expand(len(inputs), -1, -1)
+        if not inputs.shape[1]:
+            return read, last
+        return read, torch.cat([last, self.layers.run(inputs, self._places(self.tokens, inputs), read)], dim=1)
+
+    @staticmethod
+    def _places(first: int, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.arange(first, first + inputs.shape[1], device=inputs.device).expand(len(inputs), -1)
+
+
 class PlainLayers:
     """transformers' own layers, of any family."""
 
@@ -78,10 +110,15 @@ class PlainLayers:
             activate(self.base, self.adapters)
         return DynamicCache(config=cast("Any", self.base.config))
 
-    def fork(self, read: DynamicCache) -> DynamicCache:
+    def fork(self, read: DynamicCache, rows: int | None = None) -> DynamicCache:
         """See :meth:`InferenceLayers.fork`."""
         other = copy.copy(read)
         other.layers = [copy.copy(layer) for layer in read.layers]  # they replace their tensors, and change none
+        if rows is not None:
+            for layer in cast("list[Any]", other.layers):
+                layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values))
+        if self.adapters is not None:
+            activate(self.base, self.adapters)
         return other
 
     @torch.no_grad()

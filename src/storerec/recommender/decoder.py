@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from storerec.config import RunOptions
 from storerec.data.histories import Histories
 from storerec.llm.fused import PackedMap
-from storerec.llm.inference import PlainLayers, inference_layers
+from storerec.llm.inference import Opening, PlainLayers, inference_layers
 from storerec.llm.precision import arithmetic, pick_dtype
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
@@ -71,16 +71,17 @@ class Decoder:
         places = torch.from_numpy(recent.offsets[:-1].astype(np.int64)).to(device)[:, None] + steps
         flat = torch.from_numpy(np.append(recent.items, 0).astype(np.int64)).to(device)
         items = flat[places.clamp(max=len(flat) - 1)]  # (users, longest); padding is anything
-        users = len(counts)
-        context = self.instruction.expand(users, -1)
-        whole = torch.full((users,), len(self.instruction), device=device)
-        inputs = model.inputs(context, whole, model.history_tokens(items))  # (users, total, width)
-        lengths = whole + counts * tokens_of_item(len(model.sizes), model.settings.history)
-        total = torch.arange(inputs.shape[1], device=device)
-        read = self.layers.start()
-        hidden = self.layers.run(inputs, total.expand(users, -1), read)
-        last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
+        read, hidden = self._opening.read(model.history_tokens(items))  # (users, 1 + tokens, width)
+        tokens = counts * tokens_of_item(len(model.sizes), model.settings.history)  # (users,)
+        last = hidden.gather(1, tokens[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
+        lengths = self._opening.tokens + tokens
+        total = torch.arange(self._opening.tokens + hidden.shape[1] - 1, device=device)
         return Prefix(read, lengths, total < lengths[:, None]), last
+
+    @cached_property
+    @torch.no_grad()
+    def _opening(self) -> Opening:
+        return Opening(self.layers, self.model.backbone.embed(self.instruction))
 
     def item_log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """Log-probabilities of all items by their own rows, (users, width) -> (users, items); None without rows."""

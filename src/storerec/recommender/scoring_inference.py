@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from storerec.data.judgements import Candidates
-from storerec.llm.inference import InferenceLayers, inference_layers
+from storerec.llm.inference import Opening, inference_layers
 from storerec.llm.progress import Progress
 from storerec.recommender.scoring import CodeScorer
 
@@ -20,9 +20,11 @@ _TOKENS = 1 << 13
 """Most padded tokens of one call of the layers; bounds memory."""
 
 
-def layers_of(model: CodeScorer, dtype: torch.dtype, *, fused: bool = True) -> InferenceLayers:
-    """The layers that score, with the model's weights as they are now."""
-    return inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused)
+@torch.no_grad()
+def opening_of(model: CodeScorer, dtype: torch.dtype, *, fused: bool = True) -> Opening:
+    """The layers that score, with the model's weights as they are now, and the instruction that they have read."""
+    layers = inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused)
+    return Opening(layers, model.backbone.embed(model.instruction))
 
 
 def predict(
@@ -31,15 +33,15 @@ def predict(
     dtype: torch.dtype,
     progress: Progress | None = None,
     *,
-    layers: InferenceLayers | None = None,
+    opening: Opening | None = None,
 ) -> NDArray[np.float64]:
     """Logit of yes minus logit of no for each candidate, (n,); computed in ``dtype``.
 
-    ``layers`` are those of :func:`layers_of`, which takes seconds: who scores again and again makes them once.
+    ``opening`` is that of :func:`opening_of`, which takes seconds: who scores again and again makes it once.
     """
     recent = candidates.histories.tail(model.settings.max_history)
     past, starts = np.append(recent.items, 0).astype(np.int64), recent.offsets[:-1].astype(np.int64)
-    layers = layers or layers_of(model, dtype)
+    opening = opening or opening_of(model, dtype)
     margins = np.zeros(len(candidates.items))
     parts = list(_batches(recent.lengths, candidates.lengths, model))
     shown = (progress or Progress(enabled=False)).track(
@@ -50,7 +52,7 @@ def predict(
         for groups in shown:
             lengths = recent.lengths[groups].astype(np.int64)
             history, _ = padded(past, starts[groups], lengths)
-            for places, told, found in _scored(model, layers, (history, lengths), candidates, groups):
+            for places, told, found in _scored(model, opening, (history, lengths), candidates, groups):
                 margins[places[told]] = found[told]
     finally:
         model.compute_dtype = trained_in
@@ -75,7 +77,7 @@ def _batches(past: NDArray[np.int64], counts: NDArray[np.int64], model: CodeScor
 @torch.no_grad()
 def _scored(
     model: CodeScorer,
-    layers: InferenceLayers,
+    opening: Opening,
     history: tuple[NDArray[np.int64], NDArray[np.int64]],
     candidates: Candidates,
     groups: NDArray[np.int64],
@@ -86,10 +88,8 @@ def _scored(
     """
     device = model.backbone.device
     past, ends = model.past(*(torch.from_numpy(array).to(device) for array in history))
-    index = torch.arange(past.shape[1], device=device)
-    read = layers.start()
-    layers.run(past, index.expand(len(past), -1), read)
-    real = index < ends[:, None]  # (groups, past tokens)
+    read, _ = opening.read(past[:, opening.tokens :])
+    real = torch.arange(past.shape[1], device=device) < ends[:, None]  # (groups, past tokens)
     counts, items = candidates.lengths[groups], np.append(candidates.items, 0).astype(np.int64)
     for first in range(0, int(counts.max()), _TOGETHER):
         here = np.clip(counts - first, 0, _TOGETHER)
@@ -101,6 +101,7 @@ def _scored(
         seen = torch.cat(
             [real[:, None].expand(-1, count * size, -1), own.expand(len(past), -1, -1)], dim=-1
         )  # (groups, block tokens, all tokens)
+        layers = opening.layers
         hidden = layers.run(blocks.flatten(1, 2), ends[:, None] + within % size, layers.fork(read), seen)
         logits = model.answers(hidden, count).double()
         yield places, told, (logits[..., 0] - logits[..., 1]).cpu().numpy()

@@ -21,7 +21,7 @@ from storerec.llm.training import train
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.recommender.scoring_inference import layers_of, padded, predict
+from storerec.recommender.scoring_inference import opening_of, padded, predict
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _validator(
     dtype = pick_dtype(options.inference_dtype, model.backbone.device)
 
     def validate() -> Mapping[str, float]:
-        margins = predict(model, judgements.candidates, dtype, layers=layers_of(model, dtype, fused=options.fused))
+        margins = predict(model, judgements.candidates, dtype, opening=opening_of(model, dtype, fused=options.fused))
         model.use_adapters(train=True)
         return {"auc": mean_auc(judgements, margins)}
 

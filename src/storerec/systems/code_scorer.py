@@ -15,7 +15,7 @@ from storerec.recommender.config import Normaliser
 from storerec.recommender.decoder import Decoder
 from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, sigmoid
-from storerec.recommender.scoring_inference import layers_of, predict
+from storerec.recommender.scoring_inference import opening_of, predict
 from storerec.recommender.scoring_training import Pieces
 
 _PACKED = 256
@@ -40,11 +40,11 @@ class CodeScorerSystem:
     ) -> None:
         self.name, self._model = name, model
         self._dtype, self._progress = pick_dtype(options.inference_dtype, model.backbone.device), progress
-        self._layers = layers_of(model, self._dtype, fused=options.fused)
+        self._opening = opening_of(model, self._dtype, fused=options.fused)
 
     def score(self, candidates: Candidates) -> NDArray[np.float32]:
         """Probability of yes for each candidate; see :class:`storerec.systems.scorer.Scorer`."""
-        return sigmoid(predict(self._model, candidates, self._dtype, self._progress, layers=self._layers))
+        return sigmoid(predict(self._model, candidates, self._dtype, self._progress, opening=self._opening))
 
 
 class LikelihoodScorer:
