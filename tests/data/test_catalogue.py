@@ -46,7 +46,7 @@ def test_concat_keeps_rows(catalogue):
     joined = catalogue.concat(more)
     assert joined.ids.to_list() == ["7", "3", "5", "9"]
     assert joined.attributes == catalogue.attributes
-    with pytest.raises(DataError, match="'7' occurs twice"):
+    with pytest.raises(DataError, match="'7' occurs in both"):
         catalogue.concat(catalogue)
     other = Catalogue.from_frame(pl.DataFrame({"item_id": ["9"], "title": ["N"]}))
     with pytest.raises(DataError, match="different attributes"):

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from storerec.config import RunOptions
 from storerec.data import Candidates, Histories, Judgements
 from storerec.errors import DataError
+from storerec.recommender import Decoder
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.systems.code_scorer import CodeScorerSystem, LikelihoodScorer
 from storerec.systems.scorer import Scorer
@@ -37,7 +38,7 @@ def check_scorer(scorer, candidates, *, atol=0.0):
 def test_likelihood_is_the_probability_of_the_codes_by_teacher_forcing(family, load_backbone, normaliser):
     world = worlds.make(load_backbone(family, "float64"), normaliser=normaliser)
     candidates = random_candidates()
-    scorer = LikelihoodScorer(world.model, world.table, DOUBLE)
+    scorer = LikelihoodScorer(Decoder.under(world.model, DOUBLE), world.table)
     exact = worlds.exact_scores(world, candidates.histories, normaliser)[candidates.groups, candidates.items]
     np.testing.assert_allclose(scorer.score(candidates), exact, rtol=1e-6)
     check_scorer(scorer, candidates, atol=1e-6)
@@ -46,7 +47,7 @@ def test_likelihood_is_the_probability_of_the_codes_by_teacher_forcing(family, l
 def test_long_groups_are_cut_without_a_difference(load_backbone, monkeypatch):
     world = worlds.make(load_backbone("gpt2", "float64"))
     candidates = random_candidates()
-    scorer = LikelihoodScorer(world.model, world.table, DOUBLE)
+    scorer = LikelihoodScorer(Decoder.under(world.model, DOUBLE), world.table)
     whole = scorer.score(candidates)
     monkeypatch.setattr("storerec.systems.code_scorer._PACKED", 2)
     monkeypatch.setattr("storerec.systems.code_scorer._CELLS", 1)

@@ -15,10 +15,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storerec.data.id_index import IdIndex
 from storerec.errors import DataError, StorerecWarning
 from storerec.storage import atomic
 
 _TITLE_KEY = b"storerec.title_attribute"
+_MOST_CHUNKS = 64
 _TITLE_NAMES = ("title", "name", "movie_title", "product_title")
 
 
@@ -106,12 +108,12 @@ class Catalogue:
         return self.frame[name]
 
     @cached_property
-    def _index(self) -> pl.DataFrame:
-        return pl.DataFrame({"id": self.ids}).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    def _index(self) -> IdIndex:
+        return IdIndex(self.ids)
 
     def rows(self, ids: pl.Series | Iterable[str]) -> np.ndarray:
         """Look ids up: (m,) int64 row numbers, -1 where an id is unknown or null."""
-        return lookup(self._index, ids)
+        return self._index.rows(ids)
 
     def concat(self, other: Catalogue) -> Catalogue:
         """Append the items of ``other``; rows of this catalogue stay what they are.
@@ -126,9 +128,15 @@ class Catalogue:
                 f"catalogues with different attributes cannot be joined: {', '.join(self.attributes)} "
                 f"and {', '.join(other.attributes)}"
             )
+        again = np.flatnonzero(self.rows(other.ids) >= 0)
+        if again.size:
+            raise DataError(f"item id '{other.ids[int(again[0])]}' occurs in both catalogues")
         frame = pl.concat([self.frame, other.frame.select(self.frame.columns)])
-        _check_ids(frame["item_id"])
-        return Catalogue(frame, self.title_attribute)
+        if frame.n_chunks() > _MOST_CHUNKS:  # each look-up goes through all of them
+            frame = frame.rechunk()
+        whole = Catalogue(frame, self.title_attribute)
+        whole.__dict__["_index"] = self._index.joined(whole.ids)  # where cached properties live
+        return whole
 
     def select(self, rows: np.ndarray) -> Catalogue:
         """Return a catalogue of the given rows (integers or a mask), in the order given."""

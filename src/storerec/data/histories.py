@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storerec.data.catalogue import Catalogue, lookup, read_arrow
+from storerec.data.catalogue import Catalogue, read_arrow
 from storerec.data.events import Clock, EventCollector
+from storerec.data.id_index import IdIndex
 from storerec.errors import DataError
 from storerec.storage import atomic
 
@@ -204,12 +205,12 @@ class Histories:
         return self.slice_each(self.lengths - n, self.lengths)
 
     @cached_property
-    def _index(self) -> pl.DataFrame:
-        return pl.DataFrame({"id": self.user_ids}).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    def _index(self) -> IdIndex:
+        return IdIndex(self.user_ids)
 
     def rows(self, ids: pl.Series | Sequence[str]) -> np.ndarray:
         """Look user ids up: (m,) int64 user numbers, -1 where unknown."""
-        return lookup(self._index, ids)
+        return self._index.rows(ids)
 
     def item_counts(self, n_items: int) -> np.ndarray:
         """Count the events of each item, (n_items,) int64."""

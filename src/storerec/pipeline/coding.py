@@ -7,6 +7,7 @@ import numpy as np
 from storerec.codes import Clusterer, CodeTable
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
+from storerec.llm.inference import InferenceLayers
 from storerec.llm.progress import Progress
 from storerec.tokenizer import DenseTokenizer, encode_items
 from storerec.tokenizer.samples import check_content
@@ -19,6 +20,8 @@ def codes_of(
     tokenizer: DenseTokenizer,
     clusterer: Clusterer,
     options: RunOptions,
+    *,
+    layers: InferenceLayers | None = None,
 ) -> np.ndarray:
     """Codes (items, positions) of ``items``: published ones where item and text are known, else as the table extends.
 
@@ -33,7 +36,7 @@ def codes_of(
     codes = np.empty((len(items), table.codes.shape[1]), np.int32)
     codes[known] = table.codes[rows[known]]
     if not known.all():
-        dense = encode_items(tokenizer, items.select(~known), options, Progress(enabled=False))
+        dense = encode_items(tokenizer, items.select(~known), options, Progress(enabled=False), layers=layers)
         distances = clusterer.distances(dense) if table.policy == "reassign" else None
         codes[~known] = table.extend(clusterer.assign(dense), distances).codes[len(table) :]
     return codes

@@ -15,6 +15,7 @@ from storerec.llm.progress import Progress
 from storerec.pipeline.bundling import save_bundle
 from storerec.pipeline.folder import RunFolder
 from storerec.pipeline.store import STORE
+from storerec.recommender import Decoder
 from storerec.recommender.scoring import ScorerConfig
 from storerec.recommender.scoring_training import mean_auc, train_code_scorer
 from storerec.storage import save_tensors, write_json
@@ -82,7 +83,7 @@ def _measure(run: RunFolder, judgements: JudgementSplit) -> dict[str, Any]:
     assert run.scorer is not None
     scorers: list[Scorer] = [
         CodeScorerSystem(run.scorer, run.options),
-        LikelihoodScorer(run.recommender, run.table, run.options),
+        LikelihoodScorer(Decoder.under(run.recommender, run.options), run.table),
         ClickRateScorer.fit(judgements.train, n),
         PopularityScorer.fit(run.split.train, n),
     ]

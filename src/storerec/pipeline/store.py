@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
+from storerec.pipeline.additions import add_items
 from storerec.pipeline.answers import Explanation, Inspection, Recommendation, Score, scored
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
@@ -31,9 +33,10 @@ from storerec.systems.markov import Markov
 from storerec.systems.popularity import Popularity
 from storerec.systems.scorer import Scorer
 from storerec.systems.store import StoreSystem
-from storerec.tokenizer import DenseTokenizer
+from storerec.tokenizer import DenseTokenizer, encoding_layers
 
 if TYPE_CHECKING:
+    from storerec.llm.inference import InferenceLayers
     from storerec.pipeline.folder import RunFolder
 
 
@@ -205,13 +208,39 @@ class STORE:
         ------
         DataError: there is no candidate, one is unknown, or none of a non-empty history's ids is known.
         """
-        scorer: Scorer
+        return scored(self.catalogue, self._scoring, self._known(list(history)), candidates)
+
+    @cached_property
+    def _scoring(self) -> Scorer:
+        """What scores, with layers of its own: seconds to make."""
         if self.scorer is not None:
-            scorer = CodeScorerSystem(self.scorer, self.options)
-        else:
-            normaliser = self.config.search.normaliser
-            scorer = LikelihoodScorer(self.recommender, self.table, self.options, normaliser=normaliser)
-        return scored(self.catalogue, scorer, self._known(list(history)), candidates)
+            return CodeScorerSystem(self.scorer, self.options)
+        normaliser = self.config.search.normaliser
+        return LikelihoodScorer(self.system.decoder, self.table, normaliser=normaliser)
+
+    @cached_property
+    def _encoding(self) -> InferenceLayers:
+        """What reads text of new items: seconds to make."""
+        return encoding_layers(self.tokenizer, self.options)
+
+    def add_items(self, items: Catalogue) -> pl.DataFrame:
+        """Make new items recommendable, from their text alone: a frame of ``item_id`` and ``codes``.
+
+        They get the codes of their nearest clusters, with collisions settled by the table's policy; codes that were
+        given out before stay what they are. Nothing is trained or built anew: with a million items it takes what
+        reading the text takes, and copies of some tens of milliseconds (docs/performance.md). The items are in memory
+        and in what :meth:`save` writes. Not while another thread searches.
+
+        Raises
+        ------
+        ConfigError: the items lack an attribute the tokenizer reads.
+        DataError: an item is in the catalogue already, or policy ``extra`` has no number left for it. Nothing is added
+            then.
+        """
+        codes = add_items(self, items, self._encoding)
+        if self.scorer is None:
+            self.__dict__.pop("_scoring", None)  # it scores by the table as it was
+        return _codes_frame(items, codes)
 
     def tokenize(self, items: Catalogue) -> pl.DataFrame:
         """Semantic IDs of ``items``, known or new: a frame of ``item_id`` and ``codes`` (list of integers).
@@ -225,10 +254,8 @@ class STORE:
         ------
         ConfigError: the items lack an attribute the tokenizer reads.
         """
-        codes = codes_of(items, self.catalogue, self.table, self.tokenizer, self.clusterer, self.options)
-        return pl.DataFrame({"item_id": items.ids, "codes": codes}).with_columns(
-            pl.col("codes").cast(pl.List(pl.Int32))
-        )
+        parts = (self.table, self.tokenizer, self.clusterer, self.options)
+        return _codes_frame(items, codes_of(items, self.catalogue, *parts, layers=self._encoding))
 
     def evaluate(
         self,
@@ -293,3 +320,7 @@ class STORE:
                 stacklevel=3,
             )
         return rows[rows >= 0]
+
+
+def _codes_frame(items: Catalogue, codes: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({"item_id": items.ids, "codes": codes}).with_columns(pl.col("codes").cast(pl.List(pl.Int32)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,6 +61,13 @@ class Decoder:
         """With the arithmetic and the layers that ``options`` ask for."""
         dtype = pick_dtype(options.inference_dtype, model.backbone.device)
         return cls(model, dtype=dtype, fused=options.fused)
+
+    def grown(self) -> Decoder:
+        """A decoder for the model's items as they are now, after :meth:`Recommender.extend`; it shares the layers."""
+        other = copy.copy(self)
+        other.tree = self.model.tree
+        other.__dict__.pop("_item_rows", None)  # where cached properties live
+        return other
 
     def prefill(self, histories: Histories) -> tuple[Prefix, torch.Tensor]:
         """Read the last ``max_history`` items of each history: the prefix, and (users, width) outputs at its ends."""

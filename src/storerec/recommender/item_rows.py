@@ -63,6 +63,15 @@ class ItemRows(nn.Module):
         scale = self._scale[0]
         return self.own_item_outputs if scale is None else self.item_inputs * scale
 
+    @torch.no_grad()
+    def extend(self, items: int) -> None:
+        """Let so many more items stand behind the others, with vectors of zeros: their codes alone speak for them."""
+        for name in ("item_inputs", "own_item_outputs", "item_factors"):
+            rows = getattr(self, name, None)  # (items, width or rank)
+            if rows is not None:
+                whole = torch.cat([rows, rows.new_zeros(items, rows.shape[1])])
+                setattr(self, name, nn.Parameter(whole, requires_grad=rows.requires_grad))
+
     def start(self, rows: np.ndarray) -> None:
         """Let the vectors by which items are read start at ``rows`` (items, width), or as near as the rank allows."""
         with torch.no_grad():

@@ -118,6 +118,12 @@ class Recommender(TrainableModule):
         """Output rows: (codes of all positions, width)."""
         return self.code_inputs * self.output_scale if self.settings.tie_codes else self.output_rows.value
 
+    def extend(self, tree: CodeTree, codes: np.ndarray) -> None:
+        """Know more items, of ``codes`` (m, positions): ``tree`` is this model's with them in it."""
+        self.tree = self.tree.extended(tree, codes)
+        if self.settings.item_rows:
+            self.items.extend(len(codes))
+
     def hold_unseen(self, counts: np.ndarray) -> None:
         """:meth:`ItemRows.hold_unseen`, where items have rows; ``counts`` (items,) are their events in training."""
         if self.settings.item_rows:

@@ -184,6 +184,13 @@ class CodeScorer(TrainableModule):
             ).last_hidden_state  # (rows, total, width)
         return self.answers(hidden[:, past.shape[1] :], count)
 
+    def extend(self, recommender: Recommender) -> None:
+        """Know the items that ``recommender``, which this one started from, was extended by."""
+        self.tree = recommender.tree
+        if self.item_inputs is not None:
+            more = len(self.tree.source.tuple_of) - len(self.item_inputs)
+            self.item_inputs = torch.cat([self.item_inputs, self.item_inputs.new_zeros(more, self.backbone.width)])
+
     def past(self, history: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What candidates stand behind: (rows, tokens, width) padded to the right, and (rows,) the real tokens."""
         before = self.backbone.embed(self.instruction).expand(len(history), -1, -1)

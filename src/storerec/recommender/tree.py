@@ -27,6 +27,13 @@ class TorchTree:
         self._branching = [self._put(level) for level in _branching(tree)]
         self._nodes: dict[int, torch.Tensor] = {}
 
+    def extended(self, tree: CodeTree, codes: np.ndarray) -> TorchTree:
+        """That of ``tree``, an extension of this one's by items of ``codes`` (m, positions)."""
+        other = TorchTree(tree, self.device)
+        if "item_codes" in self.__dict__:  # where cached properties live
+            other.__dict__["item_codes"] = torch.cat([self.item_codes, self._put(codes).long()])
+        return other
+
     @cached_property
     def item_codes(self) -> torch.Tensor:
         """Codes of every item, (items, positions) int64."""

@@ -13,7 +13,6 @@ from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.recommender.config import Normaliser
 from storerec.recommender.decoder import Decoder
-from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, sigmoid
 from storerec.recommender.scoring_inference import opening_of, predict
 from storerec.recommender.scoring_training import Pieces
@@ -55,22 +54,21 @@ class LikelihoodScorer:
 
     Parameters
     ----------
-    model, table: the trained recommender, and the code table its tree was built from.
+    decoder, table: the trained recommender, step by step, and the code table its tree was built from.
     normaliser: over what a step's probabilities are normalised; none takes what the recommender was trained with.
     """
 
     def __init__(
         self,
-        model: Recommender,
+        decoder: Decoder,
         table: CodeTable,
-        options: RunOptions,
         *,
         normaliser: Normaliser | None = None,
         name: str = "store-likelihood",
     ) -> None:
         self.name, self._table = name, table
-        self._decoder = Decoder.under(model, options)
-        self._normaliser = normaliser or model.settings.normaliser
+        self._decoder = decoder
+        self._normaliser = normaliser or decoder.model.settings.normaliser
 
     @torch.no_grad()
     def score(self, candidates: Candidates) -> NDArray[np.float32]:

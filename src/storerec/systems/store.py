@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
 from storerec.llm.progress import Progress
-from storerec.recommender import Decoder, Recommender, SearchConfig
+from storerec.recommender import BeamSearch, Decoder, Recommender, SearchConfig
 from storerec.systems.generative import GenerativeSystem
 
 
@@ -32,5 +34,13 @@ class StoreSystem(GenerativeSystem):
         progress: Progress | None = None,
         name: str = "store",
     ) -> None:
-        decoder = Decoder.under(model, options)
-        super().__init__(name, decoder, table, search, model.settings.normaliser, progress=progress)
+        self.decoder = Decoder.under(model, options)
+        super().__init__(name, self.decoder, table, search, model.settings.normaliser, progress=progress)
+
+    def grown(self, table: CodeTable) -> StoreSystem:
+        """A system for the items of ``table``, by which the model was extended; it shares the model's layers."""
+        other = copy.copy(self)
+        other.decoder = self.decoder.grown()
+        other._search = BeamSearch(other.decoder, table, self._search.config, self._search.normaliser)
+        other._n_items = len(table)
+        return other

@@ -14,7 +14,7 @@ from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.llm.backbone import pad_ids
 from storerec.llm.batching import Ragged, token_batches
-from storerec.llm.inference import inference_layers
+from storerec.llm.inference import InferenceLayers, inference_layers
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.storage import write_json
@@ -36,11 +36,13 @@ def encode_items(
     progress: Progress,
     *,
     folder: Path | None = None,
+    layers: InferenceLayers | None = None,
 ) -> np.ndarray:
     """Dense tokens of every item: (items, v, width) float32, in catalogue order.
 
     Batches hold about ``encode_tokens`` text tokens of items of near-equal length. With ``folder`` the result so far
-    is kept there, and a call after a kill goes on from it if text, weights and arithmetic are the same.
+    is kept there, and a call after a kill goes on from it if text, weights and arithmetic are the same. ``layers`` are
+    those of :func:`encoding_layers`, which takes a second: who encodes again and again makes them once.
     """
     model.eval()
     device = model.backbone.device
@@ -53,8 +55,7 @@ def encode_items(
     result, first = (np.empty(shape, np.float32), 0) if kept is None else (kept.vectors, kept.batches)
     sizes = [len(rows) for rows in batches]
     bar = progress.start("encoding items", len(content), done=sum(sizes[:first]), unit="item")
-    embeddings = model.backbone.word_embeddings
-    layers = inference_layers(model.base, embeddings, [ADAPTER], dtype, fused=options.fused)
+    layers = layers or encoding_layers(model, options)
     for number, rows in enumerate(batches[first:], start=first + 1):
         result[rows] = model.dense(*pad_ids(content, rows, device), layers=layers).float().cpu().numpy()
         progress.advance(bar, len(rows))
@@ -62,6 +63,12 @@ def encode_items(
             kept.keep(number)
     progress.finish(bar)
     return result if kept is None else kept.finished()
+
+
+def encoding_layers(model: DenseTokenizer, options: RunOptions) -> InferenceLayers:
+    """The layers that encode, with the model's weights as they are now."""
+    dtype = pick_dtype(options.inference_dtype, model.backbone.device)
+    return inference_layers(model.base, model.backbone.word_embeddings, [ADAPTER], dtype, fused=options.fused)
 
 
 def _identity(model: DenseTokenizer, content: Ragged, dtype: torch.dtype) -> str:
