@@ -1,5 +1,8 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from storerec.errors import DataError
 from storerec.storage import map_arrays, save_arrays
@@ -35,3 +38,29 @@ def test_a_file_cut_short_is_an_error(tmp_path):
     place.write_bytes(place.read_bytes()[:-80])
     with pytest.raises(DataError, match="cannot be read"):
         map_arrays(place)
+
+
+def test_files_are_safetensors_for_others_too(tmp_path):
+    arrays = {"b": np.arange(3, dtype=np.uint8), "a": np.arange(6.0).reshape(3, 2).T, "c": np.array(2.5, np.float16)}
+    save_arrays(tmp_path / "a.safetensors", arrays)
+    theirs = load_file(tmp_path / "a.safetensors")
+    assert set(theirs) == set(arrays)
+    for name, array in arrays.items():
+        assert theirs[name].dtype == array.dtype
+        np.testing.assert_array_equal(theirs[name], array)
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, tmp_path / "b.safetensors")
+    for name, array in map_arrays(tmp_path / "b.safetensors").items():
+        np.testing.assert_array_equal(array, theirs[name] if array.ndim else [theirs[name]])
+
+
+def test_writing_a_mapped_array_copies_nothing_of_it(tmp_path):
+    whole = np.memmap(tmp_path / "large", np.float32, "w+", shape=(1 << 22,))
+    whole[-1] = 7
+    whole.flush()
+    whole = np.memmap(tmp_path / "large", np.float32, "r", shape=whole.shape)
+    tracemalloc.start()
+    save_arrays(tmp_path / "a.safetensors", {"large": whole})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < whole.nbytes / 10
+    assert map_arrays(tmp_path / "a.safetensors")["large"][-1] == 7

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from storerec.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, is_plain, read_json
-from storerec.errors import BundleError
+from storerec.errors import BundleError, DataError
+from storerec.storage import map_arrays, write_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +89,9 @@ def write_bundle(
 def read_bundle(folder: Path | str) -> Bundle:
     """Check a bundle's manifest and every file's presence, size and hash; then read it.
 
-    Files that the manifest does not name are not looked at. Nothing but JSON and safetensors is ever read, so
-    no file can run code.
+    Arrays are views of the files, which are mapped into memory: servers of one bundle share them, and what is not used
+    is not read, once its hash was checked. Files that the manifest does not name are not looked at. Nothing but JSON
+    and safetensors is ever read, so no file can run code.
 
     Raises
     ------
@@ -111,12 +113,8 @@ def read_bundle(folder: Path | str) -> Bundle:
 
 
 def _fill(folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], documents: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save_file
-
     for name, arrays in tensors.items():
-        # safetensors writes the memory as it lies, so views and transposed arrays must be made whole first
-        whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-        save_file(whole, folder / f"{name}.safetensors")
+        write_arrays(folder / f"{name}.safetensors", arrays)
     for name, value in documents.items():
         _write_json(folder / f"{name}.json", value)
 
@@ -128,13 +126,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        return load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BundleError(f"{path}: not a readable safetensors file ({error})") from None
+        return map_arrays(path)
+    except DataError as error:
+        raise BundleError(str(error)) from None
 
 
 def _check_replaceable(target: Path) -> None:

@@ -27,6 +27,9 @@ from storerec.llm.quiet import quiet_transformers
 
 DEFAULT_BACKBONE = "smollm2-135m-instruct"
 
+_TEXTS = 4096
+"""Texts tokenized at a time: what a tokenizer returns beside the ids takes hundreds of bytes a token."""
+
 
 class BackboneConfig(Config):
     """Which causal language model to use."""
@@ -131,9 +134,13 @@ class Backbone:
 
         ``begin`` puts the beginning-of-sequence token first where this model was trained with one (OPT, Llama).
         """
-        lists = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
         first = self._bos if begin else []
-        return Ragged.from_lists([(first + ids)[:max_tokens] for ids in lists])
+        parts = [
+            Ragged.from_lists([(first + ids)[:max_tokens] for ids in lists])
+            for start in range(0, len(texts), _TEXTS)
+            if (lists := self.tokenizer(list(texts[start : start + _TEXTS]), add_special_tokens=False)["input_ids"])
+        ]
+        return Ragged.joined(parts)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Word embeddings of ``ids``: (...,) -> (..., width)."""

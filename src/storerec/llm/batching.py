@@ -30,6 +30,13 @@ class Ragged:
         flat = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64, count=int(offsets[-1]))
         return cls(flat, offsets)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The lists of all parts, in order."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
+        flat = np.concatenate([np.empty(0, np.int64), *(part.flat for part in parts)])
+        return cls(flat, np.cumsum(lengths))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

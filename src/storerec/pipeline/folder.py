@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from storerec.codes import Clusterer, CodeTable, CodeTree
@@ -24,7 +23,7 @@ from storerec.llm.backbone import Backbone
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.storage import write_json
+from storerec.storage import map_arrays, write_json
 from storerec.tokenizer import DenseTokenizer
 from storerec.tokenizer.samples import Attributes
 
@@ -166,19 +165,19 @@ class RunFolder:
         return all(self.file(name).is_file() for name in names)
 
     def arrays(self, name: str) -> dict[str, Any]:
-        """A result as numpy arrays."""
-        return self._read(name, load_file)
+        """A result as numpy arrays, views of its file."""
+        return self._read(name, map_arrays)
 
     def tensors(self, name: str) -> dict[str, Any]:
         """A result as torch tensors."""
         return self._read(name, load_tensors)
 
     def _read(self, name: str, load: Any) -> dict[str, Any]:
+        if not self.file(name).is_file():
+            raise TrainingError(f"{self.file(name)} is missing; run that stage (or `storerec fit`) first")
         try:
             return load(self.file(name))
-        except FileNotFoundError:
-            raise TrainingError(f"{self.file(name)} is missing; run that stage (or `storerec fit`) first") from None
-        except SafetensorError as error:
+        except (SafetensorError, DataError) as error:
             raise TrainingError(
                 f"{self.file(name)} cannot be read ({error}); delete it and run its stage again"
             ) from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
+import os
 import time
 from pathlib import Path
 
@@ -40,11 +43,13 @@ def encode_items(
 ) -> np.ndarray:
     """Dense tokens of every item: (items, v, width) float32, in catalogue order.
 
-    Batches hold about ``encode_tokens`` text tokens of items of near-equal length. With ``folder`` the result so far
-    is kept there, and a call after a kill goes on from it if text, weights and arithmetic are the same. ``layers`` are
-    those of :func:`encoding_layers`, which takes a second: who encodes again and again makes them once.
+    Batches hold about ``encode_tokens`` text tokens of items of near-equal length. With ``folder`` the result is a file
+    there, mapped and read-only, so that memory does not grow with the catalogue's vectors; and a call after a kill goes
+    on from it if text, weights and arithmetic are the same. ``layers`` are those of :func:`encoding_layers`, which
+    takes a second: who encodes again and again makes them once.
     """
-    model.eval()
+    if model.training:  # a walk through thousands of modules, 50 ms
+        model.eval()
     device = model.backbone.device
     content = content_ids(catalogue, model.backbone, model.settings)
     tokens = min(model.settings.encode_tokens, _CPU_TOKENS) if device.type == "cpu" else model.settings.encode_tokens
@@ -52,15 +57,17 @@ def encode_items(
     dtype = pick_dtype(options.inference_dtype, device)
     shape = (len(content), model.settings.dense_tokens, model.backbone.width)
     kept = None if folder is None else Partial(folder, shape, _identity(model, content, dtype))
-    result, first = (np.empty(shape, np.float32), 0) if kept is None else (kept.vectors, kept.batches)
+    result, first = np.empty(shape if kept is None else 0, np.float32), kept.batches if kept else 0
     sizes = [len(rows) for rows in batches]
     bar = progress.start("encoding items", len(content), done=sum(sizes[:first]), unit="item")
     layers = layers or encoding_layers(model, options)
     for number, rows in enumerate(batches[first:], start=first + 1):
-        result[rows] = model.dense(*pad_ids(content, rows, device), layers=layers).float().cpu().numpy()
+        vectors = model.dense(*pad_ids(content, rows, device), layers=layers).float().cpu().numpy()
+        if kept is None:
+            result[rows] = vectors
+        else:
+            kept.add(rows, vectors, number)
         progress.advance(bar, len(rows))
-        if kept is not None:
-            kept.keep(number)
     progress.finish(bar)
     return result if kept is None else kept.finished()
 
@@ -82,41 +89,45 @@ def _identity(model: DenseTokenizer, content: Ragged, dtype: torch.dtype) -> str
 
 
 class Partial:
-    """Vectors made so far, as a file that is mapped into memory, and the number of batches they hold.
+    """Vectors made so far, in a file, and the number of batches they hold.
 
-    The number is written after the vectors it counts, so that a kill between the two costs batches, not truth.
+    They are written, not mapped, so that memory does not grow with the catalogue. The number is written after the
+    vectors it counts: a kill between the two costs batches, not truth.
 
     Attributes
     ----------
-    vectors: float32 of the given shape.
     batches: how many are whole.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], identity: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.count, self.identity = folder / "encoded.npy", folder / "encoded.json", identity
-        self.batches, self.kept = self._found(), time.monotonic()
-        mode = "r+" if self.batches else "w+"
-        # open_memmap refuses objects, so that no pickle is ever loaded
-        self.vectors: np.memmap = np.lib.format.open_memmap(self.file, mode=mode, dtype=np.float32, shape=shape)
+        self.place, self.count, self.identity = folder / "encoded.f32", folder / "encoded.json", identity
+        self.shape, self._row = shape, 4 * math.prod(shape[1:])  # bytes of an item
+        self.batches, self._kept = self._found(), time.monotonic()
+        self._file = self.place.open("r+b" if self.batches else "w+b", buffering=0)
+        self._file.truncate(shape[0] * self._row)
 
     def _found(self) -> int:
-        if not (self.file.is_file() and self.count.is_file()):
+        if not (self.place.is_file() and self.count.is_file()):
             return 0
         found = json.loads(self.count.read_text(encoding="utf-8"))
         return int(found["batches"]) if found["identity"] == self.identity else 0
 
-    def keep(self, batches: int) -> None:
-        """Note that so many batches are whole, now and then."""
-        if time.monotonic() - self.kept < _KEEP_SECONDS:
-            return
-        self.vectors.flush()
-        write_json(self.count, {"identity": self.identity, "batches": batches})
-        self.batches, self.kept = batches, time.monotonic()
+    def add(self, rows: np.ndarray, vectors: np.ndarray, batches: int) -> None:
+        """Write the vectors of some items, and note now and then that so many batches are whole."""
+        for row, vector in zip(rows.tolist(), np.ascontiguousarray(vectors, np.float32), strict=True):
+            self._file.seek(row * self._row)
+            self._file.write(vector.data)
+        if time.monotonic() - self._kept >= _KEEP_SECONDS:
+            os.fsync(self._file.fileno())
+            write_json(self.count, {"identity": self.identity, "batches": batches})
+            self.batches, self._kept = batches, time.monotonic()
 
     def finished(self) -> np.ndarray:
-        """All vectors, off the disk."""
-        whole = np.array(self.vectors)
+        """All vectors, read-only: the file, mapped, which is gone when they are."""
+        self._file.close()
+        whole = np.memmap(self.place, np.float32, "r", shape=self.shape)
         self.count.unlink(missing_ok=True)
-        self.file.unlink()
+        with contextlib.suppress(OSError):  # Windows keeps files that are mapped; the next call writes over it
+            self.place.unlink()
         return whole

@@ -71,7 +71,7 @@ class TokenizerSamples:
         parts = Attributes.choose(catalogue.attributes, config)
         answers = [_answers(catalogue.attribute(name), backbone, config.max_task_tokens) for name in parts.tasks]
         order = np.arange(len(catalogue) * len(answers)).reshape(len(answers), len(catalogue)).T.ravel()
-        return cls(content_ids(catalogue, backbone, config), _take(_join(answers), order), len(answers))
+        return cls(content_ids(catalogue, backbone, config), _take(Ragged.joined(answers), order), len(answers))
 
 
 def content_ids(catalogue: Catalogue, backbone: Backbone, config: TokenizerConfig) -> Ragged:
@@ -111,11 +111,6 @@ def _answers(texts: pl.Series, backbone: Backbone, limit: int) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
     flat = np.insert(flat[keep], offsets[1:][whole], backbone.end_id)
     return Ragged(flat, np.concatenate([[0], np.cumsum(lengths - cut + whole)]))
-
-
-def _join(parts: list[Ragged]) -> Ragged:
-    lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(np.concatenate([part.flat for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _take(lists: Ragged, order: np.ndarray) -> Ragged:
