@@ -68,6 +68,10 @@ class RunOptions(Config):
     """Search and score on a copy of the layers that is made for it: adapters merged, maps joined. False saves the
     copy's memory; each step then takes several times as long where there are adapters."""
 
+    int8: bool = False
+    """Multiply in 8-bit integers where the layers search or score: about twice as fast on a CPU, with other lists
+    (docs/performance.md has the overlap). Encoding never does, so that codes do not change. Needs ``fused``."""
+
     progress: bool = True
     """Show progress bars with rates and remaining time."""
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from storerec.errors import ConfigError
 from storerec.llm.adapters import LoraConfig, adapter_parameters, add_adapter
 from storerec.llm.fused import FusedLayers
 from storerec.llm.inference import Opening, PlainLayers, inference_layers
@@ -114,3 +115,19 @@ def test_an_opening_read_once_is_the_same_as_one_read_in_every_row(family, adapt
         after = [layers.run(inputs[:, 8:], places[:, 8:], store, seen) for store in (read, whole)]
         torch.testing.assert_close(*after, rtol=1e-4, atol=2e-5)
     assert opening.read(inputs[:, :0])[1].shape == (3, 1, backbone.width)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_int8_is_near(adapted, family):
+    backbone = adapted(family, "float32")
+    fast = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32, int8=True)
+    plain = PlainLayers(backbone.base, torch.float32, ("first",))
+    for ours, theirs in zip(both(backbone, fast), both(backbone, plain), strict=True):
+        assert 1e-4 < float((ours - theirs).norm() / theirs.norm()) < 0.15
+
+
+def test_int8_is_refused_where_it_cannot_be(adapted):
+    for family, dtype, fused in (("gpt2", "float32", True), ("llama", "float64", True), ("llama", "float32", False)):
+        backbone = adapted(family, dtype)
+        with pytest.raises(ConfigError, match="int8: only with fused layers"):
+            inference_layers(backbone.base, backbone.word_embeddings, [], getattr(torch, dtype), fused=fused, int8=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from storerec.llm.layers import layer_list
+from storerec.llm.packed import PackedMap
 
 _FAMILIES = ("llama", "qwen2", "mistral")
 
@@ -44,73 +44,6 @@ class KeyValues:
         return self.keys[layer], self.values[layer]
 
 
-def _merged(one: Any, adapters: Sequence[str]) -> torch.Tensor:
-    """Weight (out, in) of a map with its adapters' updates."""
-    if not isinstance(one, BaseTunerLayer):
-        return one.weight
-    whole: Any = one
-    present = [name for name in adapters if name in whole._all_available_adapter_names()]
-    return whole.get_base_layer().weight + sum(whole.get_delta_weight(name) for name in present)
-
-
-@dataclass(frozen=True)
-class PackedMap:
-    """A linear map with its adapters, and those beside it, as one.
-
-    Attributes
-    ----------
-    weight: (out, in), in oneDNN's own blocks where ``packed``.
-    bias: (out,) or None.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    packed: bool
-
-    @classmethod
-    def join(
-        cls, maps: Sequence[Any], adapters: Sequence[str], norm: torch.Tensor | None, dtype: torch.dtype
-    ) -> PackedMap:
-        """Maps of the same input as one; ``norm`` (in,) scales that input."""
-        plain: list[Any] = [one.get_base_layer() if isinstance(one, BaseTunerLayer) else one for one in maps]
-        weight = torch.cat([_merged(one, adapters) for one in maps])  # (out of all, in)
-        bias = None if plain[0].bias is None else torch.cat([one.bias for one in plain]).detach().to(dtype)
-        return cls.of((weight if norm is None else weight * norm).detach().to(dtype), bias)
-
-    @classmethod
-    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedMap:
-        """A weight (out, in) as it is."""
-        packed = _packed(weight)
-        return cls(weight if packed is None else packed, bias, packed is not None)
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(..., in) -> (..., out)."""
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
-        return F.linear(inputs, self.weight, self.bias)
-
-
-_ROWS_PACKED_FOR = 64
-"""Rows of inputs that the blocks are laid out for; other numbers of rows are right too."""
-
-
-def _packed(weight: torch.Tensor) -> torch.Tensor | None:
-    """``weight`` in the blocks that oneDNN multiplies by, which it otherwise lays out anew at every call.
-
-    None where this build of torch or this device has no such blocks. On 2 cores with AVX-512, all maps of SmolLM2-135M:
-    130 GFLOP/s for 20 rows where ``F.linear`` reaches 73, 195 and 139 for 100 (docs/performance.md). torch's compiler
-    uses the same two operations when it freezes a model.
-    """
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
-        return None
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_PACKED_FOR)
-        torch.ops.mkldnn._linear_pointwise(weight.new_zeros(1, weight.shape[1]), packed, None, "none", [], "")
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return None
-    return packed
-
-
 @dataclass(frozen=True)
 class _Layer:
     """One decoder layer: queries, keys and values from one map; gate and up from another."""
@@ -129,6 +62,7 @@ class FusedLayers:
     base: the model without its head; not changed, and its layers are copied.
     adapters: names of those that act.
     dtype: of weights and products. What passes from layer to layer stays in the model's own precision.
+    kind: how maps multiply.
     """
 
     @staticmethod
@@ -140,22 +74,24 @@ class FusedLayers:
         return known and not slides and not getattr(config, "sliding_window", None)
 
     @torch.no_grad()
-    def __init__(self, base: Any, adapters: Sequence[str], dtype: torch.dtype) -> None:
+    def __init__(
+        self, base: Any, adapters: Sequence[str], dtype: torch.dtype, kind: type[PackedMap] = PackedMap
+    ) -> None:
         config = base.config
         self.dtype, self.eps, self.rotary = dtype, float(config.rms_norm_eps), base.rotary_emb
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.norm = base.norm.weight.clone()  # (width,)
-        self.layers = [self._joined(layer, adapters) for layer in layer_list(base)[1]]
+        self.layers = [self._joined(layer, adapters, kind) for layer in layer_list(base)[1]]
         first: Any = layer_list(base)[1][0]
         self.head_width = int(first.self_attn.head_dim)
 
-    def _joined(self, layer: Any, adapters: Sequence[str]) -> _Layer:
+    def _joined(self, layer: Any, adapters: Sequence[str], kind: type[PackedMap]) -> _Layer:
         at, mlp = layer.self_attn, layer.mlp
         return _Layer(
-            PackedMap.join([at.q_proj, at.k_proj, at.v_proj], adapters, layer.input_layernorm.weight, self.dtype),
-            PackedMap.join([at.o_proj], adapters, None, self.dtype),
-            PackedMap.join([mlp.gate_proj, mlp.up_proj], adapters, layer.post_attention_layernorm.weight, self.dtype),
-            PackedMap.join([mlp.down_proj], adapters, None, self.dtype),
+            kind.join([at.q_proj, at.k_proj, at.v_proj], adapters, layer.input_layernorm.weight, self.dtype),
+            kind.join([at.o_proj], adapters, None, self.dtype),
+            kind.join([mlp.gate_proj, mlp.up_proj], adapters, layer.post_attention_layernorm.weight, self.dtype),
+            kind.join([mlp.down_proj], adapters, None, self.dtype),
         )
 
     def start(self) -> KeyValues:

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from storerec.errors import ConfigError
 from storerec.llm.adapters import activate, merge_into
 from storerec.llm.fused import FusedLayers
+from storerec.llm.packed import Int8Map, PackedMap
 from storerec.llm.precision import arithmetic
 
 
@@ -49,7 +51,13 @@ class InferenceLayers(Protocol):
 
 
 def inference_layers(
-    base: nn.Module, shared: nn.Module, adapters: Sequence[str], dtype: torch.dtype, *, fused: bool = True
+    base: nn.Module,
+    shared: nn.Module,
+    adapters: Sequence[str],
+    dtype: torch.dtype,
+    *,
+    fused: bool = True,
+    int8: bool = False,
 ) -> InferenceLayers:
     """The fastest exact form of ``base``'s layers with ``adapters`` acting.
 
@@ -59,11 +67,18 @@ def inference_layers(
     dtype: arithmetic of the products.
     fused: hold a copy of the layers whose adapters are merged and whose maps of one input are joined. False takes the
         layers as they are: no memory of their own, and each adapter adds two products to every map.
+    int8: multiply in 8-bit integers, which is faster and not exact.
+
+    Raises
+    ------
+    ConfigError: int8 cannot be had, here or with these layers.
     """
+    if int8 and (not fused or dtype == torch.float64 or not FusedLayers.fits(base)):
+        raise ConfigError("int8: only with fused layers of a Llama-like backbone (llama, qwen2, mistral) below float64")
     if not fused or dtype == torch.float64:  # float64 is for checking: then nothing is done in another order
         return PlainLayers(base, dtype, tuple(adapters))
     if FusedLayers.fits(base):
-        return FusedLayers(base, adapters, dtype)
+        return FusedLayers(base, adapters, dtype, Int8Map if int8 else PackedMap)
     own = copy.deepcopy(base, {id(shared): shared})
     merge_into(own, adapters)
     return PlainLayers(own, dtype)

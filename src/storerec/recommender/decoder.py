@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from storerec.config import RunOptions
 from storerec.data.histories import Histories
-from storerec.llm.fused import PackedMap
 from storerec.llm.inference import Opening, PlainLayers, inference_layers
+from storerec.llm.packed import PackedMap
 from storerec.llm.precision import arithmetic, pick_dtype
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
@@ -43,15 +43,18 @@ class Decoder:
     ----------
     model: the trained recommender. Training it on after this is not seen here.
     dtype: arithmetic of the products.
-    fused: hold a copy of the layers that is made for this (:func:`storerec.llm.inference.inference_layers`).
+    fused, int8: hold a copy of the layers that is made for this, and multiply in 8-bit integers
+        (:func:`storerec.llm.inference.inference_layers`).
     """
 
-    def __init__(self, model: Recommender, *, dtype: torch.dtype | None = None, fused: bool = True) -> None:
+    def __init__(
+        self, model: Recommender, *, dtype: torch.dtype | None = None, fused: bool = True, int8: bool = False
+    ) -> None:
         self.model = model
         self.dtype = dtype or model.backbone.word_embeddings.weight.dtype
         self.tree = model.tree
         self.layers = inference_layers(
-            model.base, model.backbone.word_embeddings, model.adapters, self.dtype, fused=fused
+            model.base, model.backbone.word_embeddings, model.adapters, self.dtype, fused=fused, int8=int8
         )
         words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=10_000, begin=True)
         self.instruction = torch.from_numpy(words.flat).to(model.backbone.device)  # (tokens,)
@@ -60,7 +63,7 @@ class Decoder:
     def under(cls, model: Recommender, options: RunOptions) -> Decoder:
         """With the arithmetic and the layers that ``options`` ask for."""
         dtype = pick_dtype(options.inference_dtype, model.backbone.device)
-        return cls(model, dtype=dtype, fused=options.fused)
+        return cls(model, dtype=dtype, fused=options.fused, int8=options.int8)
 
     def grown(self) -> Decoder:
         """A decoder for the model's items as they are now, after :meth:`Recommender.extend`; it shares the layers."""

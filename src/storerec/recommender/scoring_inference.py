@@ -21,9 +21,9 @@ _TOKENS = 1 << 13
 
 
 @torch.no_grad()
-def opening_of(model: CodeScorer, dtype: torch.dtype, *, fused: bool = True) -> Opening:
+def opening_of(model: CodeScorer, dtype: torch.dtype, *, fused: bool = True, int8: bool = False) -> Opening:
     """The layers that score, with the model's weights as they are now, and the instruction that they have read."""
-    layers = inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused)
+    layers = inference_layers(model.base, model.backbone.word_embeddings, model.adapters, dtype, fused=fused, int8=int8)
     return Opening(layers, model.backbone.embed(model.instruction))
 
 

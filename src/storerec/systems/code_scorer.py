@@ -39,7 +39,7 @@ class CodeScorerSystem:
     ) -> None:
         self.name, self._model = name, model
         self._dtype, self._progress = pick_dtype(options.inference_dtype, model.backbone.device), progress
-        self._opening = opening_of(model, self._dtype, fused=options.fused)
+        self._opening = opening_of(model, self._dtype, fused=options.fused, int8=options.int8)
 
     def score(self, candidates: Candidates) -> NDArray[np.float32]:
         """Probability of yes for each candidate; see :class:`storerec.systems.scorer.Scorer`."""
