@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import arguments, in_turn, row, write
+from benchmarks.harness import arguments, curve, in_turn, row, write
 from storerec.codes import CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.histories import Histories
@@ -141,7 +141,10 @@ def main() -> None:
                 same="another normaliser than generate's",
             )
         )  # fmt: skip
-    write("beam_search", given, rows, items=len(table), history_tokens=tokens)
+    alone = [rows[0], rows[2]]  # of one user
+    both = {"history_once": [one["ours"] for one in alone], "generate": [one["other"] for one in alone]}
+    grows = curve("search for one user", "beams", "seconds", [20, 50], **both)
+    write("beam_search", given, rows, items=len(table), history_tokens=tokens, curves=[grows])
 
 
 if __name__ == "__main__":

@@ -5,20 +5,32 @@
 Items of 4 to 96 tokens, through SmolLM2-135M with the tokenizer's adapter. Ours sorts items by length and cuts batches
 by tokens, on merged layers; the other takes 32 items at a time as they come, through the adapter, as training does. The
 bound is what the layers' products alone would take for the items' own tokens, at the rate that they reach here.
+Then memory: 5,000 and 50,000 items through the first of the layers alone (all 30 would take half an hour) into a file.
 """
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.harness import arguments, in_turn, layers_rate, row, write
+from benchmarks.harness import arguments, curve, in_turn, layers_rate, row, write
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.llm.adapters import activate
 from storerec.llm.backbone import Backbone, BackboneConfig, pad_ids
+from storerec.llm.layers import first_layers
 from storerec.llm.progress import Progress
+from storerec.storage import save_arrays
 from storerec.tokenizer import ADAPTER, DenseTokenizer, TokenizerConfig, encode_items
 from storerec.tokenizer.samples import content_ids
 
@@ -50,9 +62,65 @@ def catalogue(items: int) -> Catalogue:
     return Catalogue.from_frame(pl.DataFrame({"item_id": [str(i) for i in range(items)], "title": titles}))
 
 
+class Anonymous(threading.Thread):
+    """Largest memory of this process that no file stands behind, in GiB, while the block runs (Linux)."""
+
+    def __enter__(self) -> Self:
+        self.peak, self.over = 0.0, threading.Event()
+        self.start()
+        return self
+
+    def run(self) -> None:
+        """Look every 20 ms."""
+        while not self.over.wait(0.02):
+            text = Path("/proc/self/status").read_text(encoding="utf-8")
+            self.peak = max(self.peak, int(text.partition("RssAnon:")[2].split()[0]) / 2**20)
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+
+
+def stream(items: int) -> dict[str, float]:
+    """Encode ``items`` through one layer into a folder, in this process: seconds, and GiB of memory at most."""
+    options = RunOptions(device="cpu")
+    backbone = Backbone.load(BackboneConfig(), options)
+    base = first_layers(backbone.base, 1)
+    model = DenseTokenizer(backbone, TokenizerConfig(content=("title",)), 1).requires_grad_(False).eval()
+    model.base = base
+    some = catalogue(items)
+    with tempfile.TemporaryDirectory() as folder, Anonymous() as memory:
+        started = time.perf_counter()
+        dense = encode_items(model, some, options, Progress(enabled=False), folder=Path(folder))
+        save_arrays(Path(folder) / "dense.safetensors", {"dense_tokens": dense})
+        spent = time.perf_counter() - started
+    return {"items": items, "seconds": spent, "peak_gib": memory.peak, "result_gib": dense.nbytes / 2**30}
+
+
+def streamed(items: int) -> dict[str, float]:
+    """:func:`stream` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.encoding", "stream", str(items)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def memory_row(few: int, many: int) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Peak memory at ``few`` and ``many`` items, as a row of a ratio: 1 is constant."""
+    sizes = [streamed(few), streamed(many)]
+    low, high = sizes
+    same = f"{high['peak_gib']:.2f} GiB at most, where the vectors alone are {high['result_gib']:.2f}"
+    line = row(
+        f"memory of encoding {many:,} items, one layer, GiB", high["peak_gib"], low["peak_gib"], bound=1.0, goal=0.9,
+        counted=f"that of {few:,} items; memory that no file stands behind", same=same, unit="GiB",
+    )  # fmt: skip
+    return line, sizes
+
+
 def main() -> None:
     """Measure."""
-    given = arguments(__doc__, items=(240, "items"))
+    if len(sys.argv) > 1 and sys.argv[1] == "stream":
+        print(json.dumps(stream(int(sys.argv[2]))))
+        return
+    given = arguments(__doc__, items=(240, "items"), many=(50_000, "items of the largest stream"))
     options = RunOptions(device="cpu")
     backbone = Backbone.load(BackboneConfig(), options)
     plain_layers = backbone.base.layers
@@ -83,7 +151,10 @@ def main() -> None:
         goal=0.9 * spent["plain"] / least, same=f"largest difference {apart:.1e}; {100 * reached:.0f}% of the bound",
         tokens_per_second=tokens / spent["ours"], share_of_bound=reached,
     )  # fmt: skip
-    write("encoding", given, [line])
+    memory, sizes = memory_row(given.many // 10, given.many)
+    lines = {"peak": [one["peak_gib"] for one in sizes], "the_vectors": [one["result_gib"] for one in sizes]}
+    grows = curve("memory of encoding", "items", "GiB", [one["items"] for one in sizes], **lines)
+    write("encoding", given, [line, memory], sizes=sizes, curves=[grows])
 
 
 if __name__ == "__main__":

@@ -100,6 +100,17 @@ def row(
     } | more  # fmt: skip
 
 
+def curve(title: str, across: str, up: str, sizes: Sequence[float], **lines: Sequence[float]) -> dict[str, Any]:
+    """Cost against size, for the plot: one line a name, over ``sizes``; pass several to :func:`write` as ``curves``."""
+    return {
+        "title": title,
+        "across": across,
+        "up": up,
+        "sizes": list(sizes),
+        "lines": {k: list(v) for k, v in lines.items()},
+    }
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     cpu = platform.processor() or platform.machine()

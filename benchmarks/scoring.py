@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from benchmarks.beam_search import HISTORY, POSITIONS, build, histories
-from benchmarks.harness import arguments, in_turn, row, write
+from benchmarks.harness import arguments, curve, in_turn, row, write
 from storerec.config import RunOptions
 from storerec.data import Candidates
 from storerec.llm.adapters import merge_into
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.recommender.scoring_inference import opening_of, predict
 
-BATCH, SAMPLE = 20, 200
+BATCH, SAMPLE, COUNTS = 20, 200, (20, 100, 1000)
 
 
 def one_by_one(model: CodeScorer, base: torch.nn.Module, candidates: Candidates) -> Callable[[], np.ndarray]:
@@ -59,7 +59,7 @@ def main() -> None:
     past = histories(table, 1)
     tokens, block = len(model.instruction) + HISTORY * POSITIONS, POSITIONS + len(model.question)
     lines = []
-    for count, goal in ((20, 8.0), (100, 8.0), (1000, 8.0)):
+    for count in COUNTS:
         items = np.random.default_rng(2).integers(0, len(table), count).astype(np.int32)
         candidates = Candidates(past, np.array([0, count]), items)
         some = Candidates(past, np.array([0, min(count, SAMPLE)]), items[:SAMPLE])
@@ -74,12 +74,14 @@ def main() -> None:
         bound = count * (tokens + block) / (own + count * block)
         lines.append(
             row(
-                f"scoring {count:,} candidates", spent["ours"], spent["plain"], bound=bound, goal=goal,
+                f"scoring {count:,} candidates", spent["ours"], spent["plain"], bound=bound, goal=8.0,
                 counted=f"tokens through the layers: {count} x ({tokens} + {block}) / ({own} + {count} x {block})",
                 same=f"largest difference of a logit {apart:.1e}",
             )
         )  # fmt: skip
-    write("scoring", given, lines)
+    both = {"history_once": [one["ours"] for one in lines], "each_candidate": [one["other"] for one in lines]}
+    grows = curve("scoring one user's candidates", "candidates", "seconds", COUNTS, **both)
+    write("scoring", given, lines, curves=[grows])
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import arguments, in_turn, row, write
+from benchmarks.harness import arguments, curve, in_turn, row, write
 from storerec.codes import CodeTable, CodeTree
 from storerec.recommender.tree import TorchTree
 from storerec.storage import map_arrays, save_arrays
@@ -119,6 +120,14 @@ def decode_seconds(rounds: int) -> float:
     return in_turn({"step": step}, rounds)["step"]
 
 
+def curves(sizes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Steps and builds of all sizes, for the plot."""
+    items = sorted({one["items"] for one in sizes})
+    for title, key in (("tree step", "step_seconds"), ("tree build", "build_seconds")):
+        lines = {f"{codes}_codes": [one[key] for one in sizes if one["codes"] == codes] for codes in (256, 4096)}
+        yield curve(title, "items", "seconds", items, **lines)
+
+
 def main() -> None:
     """Measure every size, each in its own process."""
     if len(sys.argv) > 1 and sys.argv[1] == "one":
@@ -153,7 +162,7 @@ def main() -> None:
             row(f"tree load, {name}", found["load_seconds"], None, bound=found["search_ready_seconds"], goal=1.0,
                 counted="the bound column holds seconds until it can be searched", same=""),
         ]  # fmt: skip
-    write("tree_scale", given, lines, sizes=sizes, decode_seconds=decode)
+    write("tree_scale", given, lines, sizes=sizes, decode_seconds=decode, curves=list(curves(sizes)))
 
 
 if __name__ == "__main__":
