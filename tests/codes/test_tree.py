@@ -36,7 +36,7 @@ def walk(tree):
 def test_paths_are_exactly_the_tuples(case, dense):
     table = random_table(*case)
     tree = CodeTree.from_table(table, **({} if dense else {"dense_limit": 0}))
-    assert all((d is not None) == dense for d in tree.dense)
+    assert all((tree.dense(level) is not None) == dense for level in range(tree.levels))
     assert walk(tree) == [tuple(t) for t in table.tuples.tolist()]
 
 
@@ -108,7 +108,7 @@ def test_million_items():
     seconds = time.perf_counter() - begin
     assert tree.nodes(1) == 256
     assert tree.nodes(4) == len(table.tuples) == len(np.unique(codes @ (256 ** np.arange(3, -1, -1))))
-    assert tree.dense[3] is None
+    assert tree.dense(3) is None
     rows = rng.integers(0, 1_000_000, 1000)
     leaf = tree.children(3, tree.node_of(3)[rows])[np.arange(1000), codes[rows, 3]]
     np.testing.assert_array_equal(leaf, table.tuple_of[rows])

@@ -15,7 +15,11 @@ from storerec.codes.table import CodeTable
 from storerec.errors import DataError
 
 DENSE_LIMIT = 4_000_000
-"""Most entries of a level's dense child table (16 MB of int32); larger levels are walked by their ranges."""
+"""Most entries of a level's dense child table (16 MB of int32), or as many as there are items, if those are more: then
+it is no larger than what holds the items' leaves. Larger levels are walked by their ranges."""
+
+_CHUNK_NODES = 4096
+"""Nodes whose children are laid out at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +42,17 @@ class CodeTree:
     starts: tuple[NDArray[np.int64], ...]
     codes: tuple[NDArray[np.int32], ...]
     tuple_of: NDArray[np.int32]
-    dense_limit: int = DENSE_LIMIT
+    dense_limit: int | None = None
+
+    def dense(self, level: int) -> NDArray[np.int32] | None:
+        """Child table (nodes_l, k_l) of a level, -1 for none, or None when above the limit; made when first asked for."""
+        if level not in self._dense:
+            self._dense[level] = self._dense_level(level)
+        return self._dense[level]
 
     @cached_property
-    def dense(self) -> tuple[NDArray[np.int32] | None, ...]:
-        """L entries, (nodes_l, k_l) child table with -1 for none, or None when above the limit."""
-        return tuple(self._dense_level(level) for level in range(self.levels))
+    def _dense(self) -> dict[int, NDArray[np.int32] | None]:
+        return {}
 
     @cached_property
     def leaves_below(self) -> tuple[NDArray[np.int64], ...]:
@@ -60,11 +69,11 @@ class CodeTree:
         return 1 if level == 0 else len(self.codes[level - 1])
 
     @classmethod
-    def from_table(cls, table: CodeTable, *, dense_limit: int = DENSE_LIMIT) -> Self:
+    def from_table(cls, table: CodeTable, *, dense_limit: int | None = None) -> Self:
         """Build the tree of all items of a table; vectorised, seconds for 20 million items.
 
-        ``dense_limit`` is the largest number of entries of a level's dense child table; it changes speed and
-        memory only, never a result.
+        ``dense_limit`` is the largest number of entries of a level's dense child table, else that of
+        :data:`DENSE_LIMIT`; it changes speed and memory only, never a result.
         """
         tuples = table.tuples
         starts, codes = [], []
@@ -104,7 +113,7 @@ class CodeTree:
         level has a dense table or not.
         """
         nodes = np.asarray(nodes)
-        table = self.dense[level]
+        table = self.dense(level)
         if table is None:
             return self._children_by_range(level, nodes.ravel()).reshape(*nodes.shape, int(self.sizes[level]))
         out = table[nodes]
@@ -155,7 +164,7 @@ class CodeTree:
         return out
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, dense_limit: int = DENSE_LIMIT) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, dense_limit: int | None = None) -> Self:
         """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks."""
         try:
             levels = range(len(arrays["sizes"]))
@@ -166,9 +175,15 @@ class CodeTree:
             raise DataError(f"code tree state lacks the array {missing}") from None
 
     def _dense_level(self, level: int) -> NDArray[np.int32] | None:
-        if self.nodes(level) * int(self.sizes[level]) > self.dense_limit:
+        nodes, size = self.nodes(level), int(self.sizes[level])
+        limit = max(DENSE_LIMIT, len(self.tuple_of)) if self.dense_limit is None else self.dense_limit
+        if nodes * size > limit:
             return None
-        return self._children_by_range(level, np.arange(self.nodes(level)))
+        table = np.empty((nodes, size), np.int32)
+        for start in range(0, nodes, _CHUNK_NODES):
+            part = np.arange(start, min(start + _CHUNK_NODES, nodes))
+            table[part] = self._children_by_range(level, part)
+        return table
 
     def _children_by_range(self, level: int, nodes: np.ndarray) -> NDArray[np.int32]:
         starts = self.starts[level]

@@ -21,10 +21,15 @@ class TorchTree:
         self.source, self.device = tree, device
         self.levels = tree.levels
         self.sizes = tuple(tree.sizes)
-        self._dense = [None if t is None else self._put(t) for t in tree.dense]
+        self._dense = [None if t is None else self._put(t) for t in map(tree.dense, range(tree.levels))]
         self._starts = [self._put(s) for s in tree.starts]
         self._codes = [self._put(c) for c in tree.codes]
         self._branching = [self._put(level) for level in _branching(tree)]
+        # steps over the most children that a node of the level has, where it is walked by ranges
+        self._steps = [
+            torch.arange(int(np.diff(s).max()) if t is None else 0, device=device)
+            for s, t in zip(tree.starts, self._dense, strict=True)
+        ]
         self._nodes: dict[int, torch.Tensor] = {}
 
     def extended(self, tree: CodeTree, codes: np.ndarray) -> TorchTree:
@@ -69,7 +74,7 @@ class TorchTree:
             return dense[nodes].long()
         starts = self._starts[level]
         first, count = starts[nodes], starts[nodes + 1] - starts[nodes]  # (...,)
-        steps = torch.arange(int(count.max()) if count.numel() else 0, device=self.device)
+        steps = self._steps[level]
         child = (first[..., None] + steps).clamp(max=len(self._codes[level]) - 1)  # (..., most children)
         real = steps < count[..., None]
         size = self.sizes[level]
