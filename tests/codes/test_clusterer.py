@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from storerec.codes import Clusterer, ClustererConfig
+from storerec.codes import Clusterer, ClustererConfig, fitting
 from storerec.codes import clusterer as module
 from storerec.errors import DataError, StorerecWarning
 
@@ -142,7 +142,7 @@ def test_more_rows_than_the_sample_refine_its_centres(monkeypatch):
     vectors = np.random.default_rng(3).standard_normal((3000, 1, 6)).astype(np.float32)
     config = ClustererConfig(clusters=16, dims=6, sample=600)
     refined = _inertia(Clusterer.fit(vectors, config, 0), vectors)
-    monkeypatch.setattr(module, "_refined", lambda fitted, x, rows: fitted)
+    monkeypatch.setattr(fitting, "_refined", lambda fitted, x, rows: fitted)
     assert refined < 0.995 * _inertia(Clusterer.fit(vectors, config, 0), vectors)
 
 

@@ -11,9 +11,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from storerec.config import Config, usable_cores
@@ -21,21 +18,8 @@ from storerec.errors import DataError, StorerecWarning
 
 Floats = NDArray[np.float64]
 
-_ROWS_TO_START = 100
-"""Rows per cluster on which starts are compared."""
-
-_ITERATIONS_TO_START = 10
-"""Lloyd iterations after which they are."""
-
-_ITERATIONS_TO_REFINE = 5
-"""Lloyd iterations over more rows than the sample: centres of a sample of 100,000 have an inertia over half a percent
-above those of 500,000 rows."""
-
 _REFINED_PER_SAMPLE = 5
 """So many times the sample's rows are refined on at most."""
-
-_CHUNK_ROWS = 1 << 14
-"""Rows projected at a time."""
 
 _CHUNK_VALUES = 1 << 23
 """Float64 values of one working array (64 MiB); bounds memory whatever the number of items."""
@@ -65,7 +49,7 @@ class ClustererConfig(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class _Position:
+class Position:
     """The fitted parts of one position: mean (D,), components (d, D), centres (k, d), all float64."""
 
     mean: Floats
@@ -88,7 +72,7 @@ class Clusterer:
     on the others in the call.
     """
 
-    def __init__(self, positions: tuple[_Position, ...]) -> None:
+    def __init__(self, positions: tuple[Position, ...]) -> None:
         self._positions = positions
 
     @property
@@ -122,6 +106,12 @@ class Clusterer:
         -----
         StorerecWarning: a position has fewer distinct vectors than ``config.clusters``; it gets fewer codes.
         """
+        # scikit-learn with scipy takes over a second to load, and what is fitted already does without; it must be there
+        # before threads are limited, which reaches loaded libraries only
+        from sklearn.exceptions import ConvergenceWarning
+
+        from storerec.codes.fitting import fit_position
+
         _check(vectors, None, None)
         rng = np.random.default_rng(seed)
         n = len(vectors)
@@ -134,7 +124,7 @@ class Clusterer:
         with threadpool_limits(limits=1), warnings.catch_warnings(), ThreadPoolExecutor(usable_cores()) as pool:
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = list(
-                pool.map(lambda i: _fit_position(vectors[:, i], rows, more, config, seeds[i]), range(vectors.shape[1]))
+                pool.map(lambda i: fit_position(vectors[:, i], rows, more, config, seeds[i]), range(vectors.shape[1]))
             )
         for position, one in enumerate(fitted):
             if len(one.centres) < config.clusters:
@@ -213,7 +203,7 @@ class Clusterer:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Exact inverse of :meth:`arrays`; raises :class:`DataError` when arrays lack or do not fit."""
-        positions: list[_Position] = []
+        positions: list[Position] = []
         while f"mean.{len(positions)}" in arrays:
             i = len(positions)
             try:
@@ -222,7 +212,7 @@ class Clusterer:
                 raise DataError(f"clusterer state lacks the array {missing}") from None
             if components.shape != (centres.shape[1], len(mean)):
                 raise DataError(f"clusterer state, position {i}: shapes do not fit together")
-            positions.append(_Position(mean, components, centres))
+            positions.append(Position(mean, components, centres))
         if not positions:
             raise DataError("clusterer state holds no position (no array 'mean.0')")
         return cls(tuple(positions))
@@ -243,71 +233,3 @@ def _check(vectors: np.ndarray, v: int | None, width: int | None) -> None:
         if not good.all():
             row = start + int(np.argmin(good))
             raise DataError(f"item row {row}: its dense tokens hold a value that is not finite (NaN or infinity)")
-
-
-def _distinct(x: np.ndarray, enough: int) -> int:
-    """Number of distinct rows of x, counted no further than ``enough``."""
-    # An exact integer hash of the bits: comparing after a matrix product would tell equal rows apart by
-    # rounding.
-    bits = np.random.default_rng(0).integers(1, 2**63, size=x.shape[1], dtype=np.uint64) | np.uint64(1)
-    seen: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-    step = max(enough, 1024)
-    for start in range(0, len(x), step):
-        # + 0.0 turns -0.0 into 0.0, which is the same value with other bits
-        words = np.ascontiguousarray(x[start : start + step].astype(np.float64) + 0.0).view(np.uint64)
-        mixed = words ^ (words >> np.uint64(29))
-        seen = np.union1d(seen, (mixed * bits).sum(axis=1, dtype=np.uint64))
-        if len(seen) >= enough:
-            return enough
-    return len(seen)
-
-
-def _fit_position(
-    whole: np.ndarray, rows: np.ndarray, more: np.ndarray | None, config: ClustererConfig, seed: int
-) -> _Position:
-    """PCA and k-means of one position's vectors (n, D), on ``rows``, then refined on ``more`` of them."""
-    x = whole[rows]
-    x = x.astype(np.float32 if x.dtype == np.float16 else x.dtype, copy=False)
-    dims = max(1, min(config.dims, len(x) - 1, x.shape[1]))
-    if len(x) == 1:
-        mean, components = x[0].astype(np.float64), np.eye(1, x.shape[1])
-    else:
-        with np.errstate(invalid="ignore", divide="ignore"):  # equal vectors: the variance ratio is 0/0, unused
-            pca = PCA(n_components=dims, random_state=seed).fit(x)
-        mean, components = pca.mean_.astype(np.float64), pca.components_.astype(np.float64)
-    low = (x - mean) @ components.T  # float64 by the mean's type
-    clusters = _distinct(x, config.clusters)
-    fitted = _Position(mean, components, _centres(low, clusters, config, seed))
-    if more is not None:
-        fitted = _refined(fitted, whole, more)
-    used = np.unique(fitted.distances(x).argmin(axis=1))
-    return _Position(mean, components, np.ascontiguousarray(fitted.centres[used]))
-
-
-def _centres(low: Floats, clusters: int, config: ClustererConfig, seed: int) -> Floats:
-    """k-means of one position's vectors (n, d): the best of ``n_init`` starts.
-
-    Of many rows, starts are compared by a few iterations on a part of them, and the best one goes on with all, in
-    float32 (benchmarks/clustering.py). Single ones of few rows cost little and run to their end.
-    """
-    few = clusters * _ROWS_TO_START
-    if len(low) <= few:
-        fitted = KMeans(clusters, n_init=config.n_init, max_iter=config.max_iter, random_state=seed).fit(low)
-        return fitted.cluster_centers_
-    low = low.astype(np.float32)
-    part = low[np.random.default_rng(seed).choice(len(low), few, replace=False)]
-    tries = min(config.max_iter, _ITERATIONS_TO_START)
-    begun = KMeans(clusters, n_init=config.n_init, max_iter=tries, random_state=seed).fit(part)
-    fitted = KMeans(clusters, init=begun.cluster_centers_, n_init=1, max_iter=config.max_iter).fit(low)
-    return fitted.cluster_centers_.astype(np.float64)
-
-
-def _refined(fitted: _Position, x: np.ndarray, rows: np.ndarray) -> _Position:
-    """The position's centres after a few iterations over more rows than it was fitted on."""
-    low = np.empty((len(rows), fitted.components.shape[0]), np.float32)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        part = x[rows[start : start + _CHUNK_ROWS]].astype(np.float64)
-        low[start : start + len(part)] = (part - fitted.mean) @ fitted.components.T
-    start_at = fitted.centres.astype(np.float32)
-    more = KMeans(len(start_at), init=start_at, n_init=1, max_iter=_ITERATIONS_TO_REFINE).fit(low)
-    return _Position(fitted.mean, fitted.components, more.cluster_centers_.astype(np.float64))

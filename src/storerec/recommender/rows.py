@@ -9,7 +9,6 @@ import numpy as np
 from storerec.data.histories import Histories
 from storerec.llm.backbone import Backbone
 from storerec.recommender.config import RecommenderConfig
-from storerec.recommender.cooccurrence import cooccurrence_vectors
 
 _NEARBY_DIMS = 64
 
@@ -48,6 +47,8 @@ def nearby_rows(
     A random rotation lays their ``dims`` dimensions (64 unless told) across the width; items without neighbours have
     zeros.
     """
+    from storerec.recommender.cooccurrence import cooccurrence_vectors  # scikit-learn, which trained rows do without
+
     dims = min(dims or _NEARBY_DIMS, backbone.width)
     vectors = cooccurrence_vectors(histories, n_items, dims, seed=seed)
     drawn = np.random.default_rng([seed, 5]).standard_normal((backbone.width, dims))

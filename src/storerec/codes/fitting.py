@@ -1,0 +1,91 @@
+"""Fitting a :class:`~storerec.codes.Clusterer`: PCA and k-means of one position by scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+
+from storerec.codes.clusterer import ClustererConfig, Floats, Position
+
+_ROWS_TO_START = 100
+"""Rows per cluster on which starts are compared."""
+
+_ITERATIONS_TO_START = 10
+"""Lloyd iterations after which they are."""
+
+_ITERATIONS_TO_REFINE = 5
+"""Lloyd iterations over more rows than the sample: centres of a sample of 100,000 have an inertia over half a percent
+above those of 500,000 rows."""
+
+_CHUNK_ROWS = 1 << 14
+"""Rows projected at a time."""
+
+
+def fit_position(
+    whole: np.ndarray, rows: np.ndarray, more: np.ndarray | None, config: ClustererConfig, seed: int
+) -> Position:
+    """PCA and k-means of one position's vectors (n, D), on ``rows``, then refined on ``more`` of them."""
+    x = whole[rows]
+    x = x.astype(np.float32 if x.dtype == np.float16 else x.dtype, copy=False)
+    dims = max(1, min(config.dims, len(x) - 1, x.shape[1]))
+    if len(x) == 1:
+        mean, components = x[0].astype(np.float64), np.eye(1, x.shape[1])
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):  # equal vectors: the variance ratio is 0/0, unused
+            pca = PCA(n_components=dims, random_state=seed).fit(x)
+        mean, components = pca.mean_.astype(np.float64), pca.components_.astype(np.float64)
+    low = (x - mean) @ components.T  # float64 by the mean's type
+    clusters = _distinct(x, config.clusters)
+    fitted = Position(mean, components, _centres(low, clusters, config, seed))
+    if more is not None:
+        fitted = _refined(fitted, whole, more)
+    used = np.unique(fitted.distances(x).argmin(axis=1))
+    return Position(mean, components, np.ascontiguousarray(fitted.centres[used]))
+
+
+def _centres(low: Floats, clusters: int, config: ClustererConfig, seed: int) -> Floats:
+    """k-means of one position's vectors (n, d): the best of ``n_init`` starts.
+
+    Of many rows, starts are compared by a few iterations on a part of them, and the best one goes on with all, in
+    float32 (benchmarks/clustering.py). Single ones of few rows cost little and run to their end.
+    """
+    few = clusters * _ROWS_TO_START
+    if len(low) <= few:
+        fitted = KMeans(clusters, n_init=config.n_init, max_iter=config.max_iter, random_state=seed).fit(low)
+        return fitted.cluster_centers_
+    low = low.astype(np.float32)
+    part = low[np.random.default_rng(seed).choice(len(low), few, replace=False)]
+    tries = min(config.max_iter, _ITERATIONS_TO_START)
+    begun = KMeans(clusters, n_init=config.n_init, max_iter=tries, random_state=seed).fit(part)
+    fitted = KMeans(clusters, init=begun.cluster_centers_, n_init=1, max_iter=config.max_iter).fit(low)
+    return fitted.cluster_centers_.astype(np.float64)
+
+
+def _refined(fitted: Position, x: np.ndarray, rows: np.ndarray) -> Position:
+    """The position's centres after a few iterations over more rows than it was fitted on."""
+    low = np.empty((len(rows), fitted.components.shape[0]), np.float32)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        part = x[rows[start : start + _CHUNK_ROWS]].astype(np.float64)
+        low[start : start + len(part)] = (part - fitted.mean) @ fitted.components.T
+    start_at = fitted.centres.astype(np.float32)
+    more = KMeans(len(start_at), init=start_at, n_init=1, max_iter=_ITERATIONS_TO_REFINE).fit(low)
+    return Position(fitted.mean, fitted.components, more.cluster_centers_.astype(np.float64))
+
+
+def _distinct(x: np.ndarray, enough: int) -> int:
+    """Number of distinct rows of x, counted no further than ``enough``."""
+    # An exact integer hash of the bits: comparing after a matrix product would tell equal rows apart by
+    # rounding.
+    bits = np.random.default_rng(0).integers(1, 2**63, size=x.shape[1], dtype=np.uint64) | np.uint64(1)
+    seen: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+    step = max(enough, 1024)
+    for start in range(0, len(x), step):
+        # + 0.0 turns -0.0 into 0.0, which is the same value with other bits
+        words = np.ascontiguousarray(x[start : start + step].astype(np.float64) + 0.0).view(np.uint64)
+        mixed = words ^ (words >> np.uint64(29))
+        seen = np.union1d(seen, (mixed * bits).sum(axis=1, dtype=np.uint64))
+        if len(seen) >= enough:
+            return enough
+    return len(seen)
