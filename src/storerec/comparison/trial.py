@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from storerec.config import Config
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 
 
 class Trial(Config):

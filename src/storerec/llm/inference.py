@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from storerec.errors import ConfigError
 from storerec.llm.adapters import activate, merge_into
 from storerec.llm.fused import FusedLayers
 from storerec.llm.packed import Int8Map, PackedMap
 from storerec.llm.precision import arithmetic
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 class InferenceLayers(Protocol):
@@ -121,6 +123,8 @@ class PlainLayers:
 
     def start(self) -> DynamicCache:
         """See :meth:`InferenceLayers.start`."""
+        from transformers import DynamicCache  # here: the fused layers do without transformers, which takes seconds
+
         if self.adapters is not None:  # the layers are shared with other models, which may have switched them
             activate(self.base, self.adapters)
         return DynamicCache(config=cast("Any", self.base.config))

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from storerec.errors import BackboneError
 
@@ -35,6 +33,10 @@ def linear_names(base: nn.Module, *, first: int, attention_only: bool) -> list[s
 
     ``attention_only`` keeps those under a module whose name holds ``attn`` or ``attention``.
     """
+    # not with this module: inference reads weights without peft and transformers, which take seconds to import
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from transformers.pytorch_utils import Conv1D
+
     prefix, layers = layer_list(base)
     names = []
     for index in range(min(first, len(layers))):

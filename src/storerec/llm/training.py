@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
-from storerec.config import Config
 from storerec.errors import TrainingError
 from storerec.llm.averaging import AVERAGE, Averaging
 from storerec.llm.batching import BucketSampler
@@ -27,49 +25,8 @@ from storerec.llm.progress import Progress
 from storerec.llm.quiet import quiet_transformers
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.trainer import StoreTrainer
+from storerec.llm.training_config import TrainingConfig
 from storerec.storage import write_json
-
-
-class TrainingConfig(Config):
-    """How long and how fast to train."""
-
-    epochs: float = 10
-    """Passes over the data at most."""
-
-    max_steps: int | None = None
-    """Optimizer steps at most, over epochs if given."""
-
-    max_minutes: float | None = None
-    """Wall-clock budget: training ends at the first step past it (a resumed run counts anew). None sets no budget;
-    with one, the result depends on the machine's speed."""
-
-    learning_rate: float = 1e-4
-    """Peak learning rate."""
-
-    warmup: float = 0.03
-    """Share of the steps over which the learning rate rises."""
-
-    schedule: str = "linear"
-    """A transformers schedule name: linear, cosine, constant_with_warmup, ..."""
-
-    weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW; 0 is Adam, as in the paper)."""
-
-    adam_beta2: float = 0.999
-    """Adam's second-moment decay."""
-
-    max_grad_norm: float = 1.0
-    """Gradient clipping."""
-
-    average: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights; the average is what is validated and kept. None keeps the
-    weights themselves."""
-
-    checkpoint_steps: int | None = None
-    """Steps between checkpoints; none makes one an epoch."""
-
-    patience: int | None = None
-    """Validations without improvement before training stops; none validates but never stops early."""
 
 
 def train(

@@ -9,7 +9,7 @@ from pydantic import Field
 from storerec.config import Config
 from storerec.llm.adapters import LoraConfig
 from storerec.llm.prompts import Prompts
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 from storerec.recommender.history import HistoryForm
 
 Normaliser = Literal["children", "position", "vocabulary"]

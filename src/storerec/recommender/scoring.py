@@ -17,7 +17,7 @@ from storerec.llm.adapters import LoraConfig, activate, adapter_parameters, add_
 from storerec.llm.layers import depth
 from storerec.llm.precision import arithmetic
 from storerec.llm.trainable import TrainableModule
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 from storerec.recommender.history import history_tokens, tokens_of_item
 from storerec.recommender.model import ADAPTER as RECOMMENDER_ADAPTER
 from storerec.recommender.model import Recommender

@@ -17,7 +17,6 @@ from storerec.errors import ConfigError, DataError
 from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
-from storerec.llm.training import train
 from storerec.recommender.history import tokens_of_item
 from storerec.recommender.model import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
@@ -108,6 +107,8 @@ def train_code_scorer(
     DataError: the training part has no candidate, or labels of one kind only.
     ConfigError: a sequence is longer than the model reads.
     """
+    from storerec.llm.training import train  # here: it imports transformers, which reading a bundle does without
+
     labels = judgements.train.labels
     if not labels.any() or labels.all():
         raise DataError("training a scorer needs candidates of both kinds, chosen and not chosen")

@@ -21,7 +21,7 @@ from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
 from storerec.llm.trainable import TrainableModule
-from storerec.llm.training import TrainingConfig, train
+from storerec.llm.training_config import TrainingConfig
 from storerec.recommender.alignment import alignment_samples
 from storerec.recommender.config import RecommenderConfig, SearchConfig
 from storerec.recommender.decoder import Decoder
@@ -114,6 +114,8 @@ def run_phase(
 
     ``samples`` is a data set with ``lengths``, ``groups`` and ``collate`` (:class:`RecommenderSamples`, say).
     """
+    from storerec.llm.training import train  # here: it imports transformers, which reading a bundle does without
+
     done = phase.folder / "finished.safetensors"
     if done.exists():
         model.load_state_dict(load_file(done))

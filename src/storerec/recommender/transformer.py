@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import T5Config
-from transformers.models.t5.modeling_t5 import T5Attention, T5Stack
 
 from storerec.codes import CodeTree
 from storerec.llm.precision import arithmetic
@@ -19,6 +17,9 @@ from storerec.llm.trainable import TrainableModule
 from storerec.recommender.normalisers import code_loss
 from storerec.recommender.transformer_config import TransformerConfig
 from storerec.recommender.tree import TorchTree
+
+if TYPE_CHECKING:
+    from transformers.models.t5.modeling_t5 import T5Stack
 
 
 class TransformerRecommender(TrainableModule):
@@ -185,6 +186,9 @@ class TransformerRecommender(TrainableModule):
 
 
 def _stack(config: TransformerConfig, *, decoder: bool) -> T5Stack:
+    from transformers import T5Config  # here: reading a STORE does without transformers
+    from transformers.models.t5.modeling_t5 import T5Attention, T5Stack
+
     settings = T5Config(
         vocab_size=1,
         eos_token_id=None,

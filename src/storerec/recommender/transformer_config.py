@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from storerec.config import Config
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 from storerec.recommender.config import Normaliser
 
 

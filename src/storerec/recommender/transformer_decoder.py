@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import DynamicCache, EncoderDecoderCache
 
 from storerec.data.histories import Histories
 from storerec.recommender.normalisers import code_log_probabilities
 from storerec.recommender.transformer import TransformerRecommender
+
+if TYPE_CHECKING:
+    from transformers import EncoderDecoderCache
 
 
 @dataclass
@@ -57,6 +60,8 @@ class TransformerDecoder:
             encoded = model.encode(torch.from_numpy(items).to(device), lengths)
             history = model.history_bias(lengths[:, None], items.shape[1])
             depths = torch.zeros(1, dtype=torch.int64, device=device)
+            from transformers import DynamicCache, EncoderDecoderCache  # here: reading a STORE does without
+
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             start = model.starts[1].expand(len(lengths), 1, -1)
             hidden = model.decode(start, model.depth_bias(depths, depths), history, encoded, cache)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from storerec.config import Config
 from storerec.llm.trainable import TrainableModule
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 
 _LOGITS = 1 << 26
 """Most logits (targets x items) held for the backward pass; beyond, they are computed again in pieces."""

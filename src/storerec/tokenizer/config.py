@@ -8,7 +8,7 @@ from pydantic import Field
 
 from storerec.config import Config
 from storerec.llm.adapters import LoraConfig
-from storerec.llm.training import TrainingConfig
+from storerec.llm.training_config import TrainingConfig
 
 
 class TokenizerConfig(Config):

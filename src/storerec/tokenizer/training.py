@@ -16,7 +16,6 @@ from storerec.llm.backbone import Backbone, pad_ids
 from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
-from storerec.llm.training import train
 from storerec.tokenizer.config import TokenizerConfig
 from storerec.tokenizer.model import DenseTokenizer
 from storerec.tokenizer.samples import Attributes, TokenizerSamples
@@ -47,6 +46,8 @@ def train_tokenizer(
 
     Checkpoints go to ``folder``; an interrupted training resumes from there.
     """
+    from storerec.llm.training import train  # here: it imports transformers, which reading a bundle does without
+
     check_room(backbone, config)
     config = Attributes.choose(catalogue.attributes, config).named(config)
     samples = TokenizerSamples.build(catalogue, backbone, config)
