@@ -134,3 +134,15 @@ def test_ctrl_c_while_training_keeps_the_run_and_says_how_to_go_on(shop):
     assert (shop.run / "stages" / "table.safetensors").is_file()
     assert list(shop.run.glob("work/recommender/*/checkpoint-*"))
     assert is_error(call("recommend", shop.run, "--history", "i1"), "not finished")
+
+
+def test_a_bundle_recommends_without_what_only_training_needs(fitted):
+    heavy = ("transformers", "peft", "accelerate", "sklearn", "scipy", "matplotlib")
+    code = f"""
+import sys
+from storerec.pipeline import STORE
+store = STORE.load({str(fitted.run)!r})
+assert store.recommend(["i1", "i2"], 3)
+print([name for name in {heavy} if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"  # they take most of five seconds to import

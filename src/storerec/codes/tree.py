@@ -45,7 +45,7 @@ class CodeTree:
     dense_limit: int | None = None
 
     def dense(self, level: int) -> NDArray[np.int32] | None:
-        """Child table (nodes_l, k_l) of a level, -1 for none, or None when above the limit; made when first asked for."""
+        """Child table (nodes_l, k_l) of a level, -1 for none; None when above the limit. Made when first asked for."""
         if level not in self._dense:
             self._dense[level] = self._dense_level(level)
         return self._dense[level]

@@ -1,4 +1,8 @@
-"""Several LoRA adapters on one backbone, through peft: adding, switching and merging them."""
+"""Several LoRA adapters on one backbone, through peft: adding, switching and merging them.
+
+peft is imported where it is used: with transformers it takes seconds, and a bundle's weights may be read without both
+(:mod:`storerec.llm.bare`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from storerec.config import Config
+from storerec.llm.bare import BareLlama
 from storerec.llm.layers import depth, linear_names
 
 
@@ -38,10 +40,19 @@ def add_adapter(base: nn.Module, name: str, config: LoraConfig, *, layers: int |
     Adding a name twice replaces nothing and is an error of peft; a new adapter changes no output, because LoRA's
     second map starts at zero.
     """
-    names = linear_names(base, first=layers or depth(base), attention_only=config.targets == "attention")
+    alpha = config.alpha if config.alpha is not None else 2 * config.rank
+    count, attention_only = layers or depth(base), config.targets == "attention"
+    if isinstance(base, BareLlama):  # its factors are zero: they are loaded, not trained
+        scale = alpha / config.rank
+        base.add_adapter(name, rank=config.rank, scale=scale, layers=count, attention_only=attention_only)
+        return
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import inject_adapter_in_model
+
+    names = linear_names(base, first=count, attention_only=attention_only)
     peft_config = PeftLoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha if config.alpha is not None else 2 * config.rank,  # type: ignore[arg-type]
+        lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=config.dropout,
         # wrapped layers keep their name; peft matches suffixes, and full names match nothing else
         target_modules=names,
@@ -60,6 +71,10 @@ def add_adapter(base: nn.Module, name: str, config: LoraConfig, *, layers: int |
 
 def activate(base: nn.Module, names: Sequence[str], *, train: Sequence[str] = ()) -> None:
     """Let exactly the adapters ``names`` act (their updates add up) and only those in ``train`` collect gradients."""
+    if isinstance(base, BareLlama):  # who reads it says each time which ones act
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for module in base.modules():
         if isinstance(module, BaseTunerLayer):
             present = [name for name in names if name in module._all_available_adapter_names()]
@@ -81,6 +96,11 @@ def merge_into(base: nn.Module, names: Sequence[str]) -> None:
 
     Meant for a copy of the model: afterwards ``base`` has plain layers only.
     """
+    if isinstance(base, BareLlama):
+        base.merge_adapters(names)
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for path, module in [(p, m) for p, m in base.named_modules() if isinstance(m, BaseTunerLayer)]:
         present = [name for name in names if name in module._all_available_adapter_names()]
         if present:

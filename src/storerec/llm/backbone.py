@@ -8,19 +8,19 @@ import io
 import shutil
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from storerec.config import Config, RunOptions
 from storerec.data.fetch import SMOLLM2, registry_file
 from storerec.errors import BackboneError
+from storerec.llm.bare import read_bare
 from storerec.llm.batching import Ragged
 from storerec.llm.precision import check_double, pick_device
 from storerec.llm.quiet import quiet_transformers
@@ -67,8 +67,13 @@ class Backbone:
         self._bos = self._leading_special()
 
     @classmethod
-    def load(cls, config: BackboneConfig, options: RunOptions | None = None) -> Backbone:
+    def load(
+        cls, config: BackboneConfig, options: RunOptions | None = None, *, for_inference: bool = False
+    ) -> Backbone:
         """Load model and tokenizer in float32 (products may run in bfloat16, see ``precision``).
+
+        With ``for_inference``, weights that :mod:`storerec.llm.bare` knows are read without transformers, in a tenth
+        of the time; such a model runs in fused layers only and cannot be trained.
 
         Raises
         ------
@@ -83,6 +88,12 @@ class Backbone:
         kept = _kept_place(where, extra) if config.name == DEFAULT_BACKBONE else None
         if kept is not None and kept.is_dir():
             where, extra = str(kept), {}
+        if for_inference and options.fused and not double and not extra:
+            bare = read_bare(Path(where))
+            if bare is not None:  # of a kind known to be causal and of equal widths: what check_forward asks
+                return cls(bare[0].to(device), bare[1], config)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         # dequantizing a GGUF shows a bar of its own that no setting turns off
         hidden = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in extra else contextlib.nullcontext()
         try:
@@ -176,7 +187,7 @@ def _locate(config: BackboneConfig) -> tuple[str, dict[str, Any]]:
 
 def _kept_place(folder: str, extra: dict[str, Any]) -> Path:
     """Where the default model stands with its weights written out: reading its GGUF takes ten seconds, this one."""
-    return Path(folder) / f"{Path(extra['gguf_file']).stem}-float32-{transformers.__version__}"
+    return Path(folder) / f"{Path(extra['gguf_file']).stem}-float32-{metadata.version('transformers')}"
 
 
 def _keep(model: Any, tokenizer: Any, place: Path) -> None:

@@ -9,18 +9,24 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from storerec.errors import ConfigError
+from storerec.llm.bare import BareMap
 
 
 def _merged(one: Any, adapters: Sequence[str]) -> torch.Tensor:
     """Weight (out, in) of a map with its adapters' updates."""
-    if not isinstance(one, BaseTunerLayer):
+    if isinstance(one, BareMap):
+        return one.merged(adapters)
+    if not _adapted(one):
         return one.weight
-    whole: Any = one
-    present = [name for name in adapters if name in whole._all_available_adapter_names()]
-    return whole.get_base_layer().weight + sum(whole.get_delta_weight(name) for name in present)
+    present = [name for name in adapters if name in one._all_available_adapter_names()]
+    return one.get_base_layer().weight + sum(one.get_delta_weight(name) for name in present)
+
+
+def _adapted(one: Any) -> bool:
+    """Whether peft has wrapped a map; asked by a method, because a bundle's weights may be read without peft."""
+    return hasattr(one, "get_base_layer")
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class PackedMap:
     @classmethod
     def join(cls, maps: Sequence[Any], adapters: Sequence[str], norm: torch.Tensor | None, dtype: torch.dtype) -> Self:
         """Maps of the same input as one; ``norm`` (in,) scales that input."""
-        plain: list[Any] = [one.get_base_layer() if isinstance(one, BaseTunerLayer) else one for one in maps]
+        plain: list[Any] = [one.get_base_layer() if _adapted(one) else one for one in maps]
         weight = torch.cat([_merged(one, adapters) for one in maps])  # (out of all, in)
         bias = None if plain[0].bias is None else torch.cat([one.bias for one in plain]).detach().to(dtype)
         return cls.of((weight if norm is None else weight * norm).detach().to(dtype), bias)

@@ -71,7 +71,7 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     folder, saved = open_bundle(folder)
     config = StoreConfig.parse(saved.documents["config"], source=str(folder / "config.json"))
     place = backbone_place(config.backbone, saved.documents["backbone"].get("commit"), backbone)
-    model = Backbone.load(place, options)
+    model = Backbone.load(place, options, for_inference=True)
     if fingerprint(model) != saved.documents["backbone"]["fingerprint"]:
         raise BundleError(
             f"{folder}: backbone '{place.name}' is not the model this bundle was trained on "
