@@ -65,6 +65,7 @@ class Backbone:
         if tokenizer.eos_token_id is None:
             raise BackboneError(f"{config.name}: its tokenizer names no end-of-sequence token, which storerec needs")
         self._bos = self._leading_special()
+        self._word_rms: float | None = None
 
     @classmethod
     def load(
@@ -138,7 +139,9 @@ class Backbone:
 
     def word_rms(self) -> float:
         """Root mean square of the word embeddings' entries."""
-        return float(self.word_embeddings.weight.detach().float().square().mean().sqrt())
+        if self._word_rms is None:  # each model on this backbone asks, and it reads 100 MB; the embeddings are frozen
+            self._word_rms = float(self.word_embeddings.weight.detach().float().square().mean().sqrt())
+        return self._word_rms
 
     def encode(self, texts: Sequence[str], *, max_tokens: int, begin: bool = False) -> Ragged:
         """Tokenize ``texts`` without special tokens, cut at ``max_tokens`` each.
