@@ -64,6 +64,15 @@ class Position:
         squares = (low**2).sum(axis=1)[:, None] + (self.centres**2).sum(axis=1)[None, :]
         return np.maximum(squares - 2.0 * (low @ self.centres.T), 0.0)
 
+    def nearest(self, vectors: np.ndarray) -> NDArray[np.int32]:
+        """The nearest centre (rows,) of raw vectors (rows, D); ties go to the smaller number."""
+        found = np.empty(len(vectors), np.int32)
+        step = max(1, _CACHED_VALUES // max(self.components.shape[1], len(self.centres)))
+        for start in range(0, len(vectors), step):
+            part = slice(start, start + step)
+            found[part] = self.distances(vectors[part]).argmin(axis=1)
+        return found
+
 
 class Clusterer:
     """Fitted PCA and k-means of every position; turns dense tokens into codes.
@@ -146,8 +155,7 @@ class Clusterer:
         codes = np.empty(vectors.shape[:2], dtype=np.int32)
 
         def of_position(position: int) -> None:
-            for part in self._chunks(len(vectors), _CACHED_VALUES):
-                codes[part, position] = self._positions[position].distances(vectors[part, position]).argmin(axis=1)
+            codes[:, position] = self._positions[position].nearest(vectors[:, position])
 
         with threadpool_limits(limits=1), ThreadPoolExecutor(usable_cores()) as pool:
             list(pool.map(of_position, range(len(self._positions))))
@@ -217,8 +225,8 @@ class Clusterer:
             raise DataError("clusterer state holds no position (no array 'mean.0')")
         return cls(tuple(positions))
 
-    def _chunks(self, n: int, values: int = _CHUNK_VALUES) -> Iterator[slice]:
-        rows = max(1, values // max(self.width, *self.sizes))
+    def _chunks(self, n: int) -> Iterator[slice]:
+        rows = max(1, _CHUNK_VALUES // max(self.width, *self.sizes))
         return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
 
