@@ -31,7 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-BENCHMARKS := beam_search clustering encoding scoring start_up tokenizer_training tree_scale
+BENCHMARKS := beam_search clustering encoding recommender_training scoring start_up tokenizer_training tree_scale
 OUT ?= runs/bench
 
 bench: $(VENV)/.installed-dev
