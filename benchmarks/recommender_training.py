@@ -6,11 +6,12 @@ SmolLM2-135M with LoRA of rank 128 on all maps, four codes of 256, next item onl
 2 to 20 items, half of them of 4 or fewer. A history is one sequence and each item in it a target, in both ways: no
 prefix is read twice.
 
-Ours is ``storerec.llm.training.train``: batches of like length, outputs taken where a target follows, rows of codes as
-the head. The other way (``plain_recommender``) has codes as words of the vocabulary (49,152 + 1,024), random batches of
-the same number of histories, and logits over all words at all places. Where there was a choice it is the one that
-is faster for the other way: a batch is padded to its own longest sequence, not to a fixed length; of embedding and head
-only the codes' rows are trained (``modules_to_save`` would train 57.8 million more numbers); nothing is masked.
+Ours is ``storerec.llm.training.train``: batches of like length, the instruction read once a batch, outputs taken where
+a target follows, rows of codes as the head. The other way (``plain_recommender``) has codes as words of the vocabulary
+(49,152 + 1,024), random batches of the same number of histories, and logits over all words at all places. Where there
+was a choice it is the one that is faster for the other way: a batch is padded to its own longest sequence, not to a
+fixed length; of embedding and head only the codes' rows are trained (``modules_to_save`` would train 57.8 million more
+numbers); nothing is masked.
 
 Both start from the same weights and train the same parameters; loss and gradients are compared on one padded batch. A
 row is the time from the first batch to the end of the last step, of one epoch, whatever ``--rounds`` says. With the
@@ -117,7 +118,7 @@ def run(model: Recommender, samples: RecommenderSamples, batch: int, clock: Cloc
 
     def places(made: dict[str, torch.Tensor]) -> int:
         rows, items = made["items"].shape
-        return rows * (len(samples.instruction) + items * POSITIONS - 1)  # the last code is not read
+        return len(samples.instruction) + rows * (items * POSITIONS - 1)  # the last code is not read
 
     collate = clock.counting(samples.collate, places)
     sampler = BucketSampler(samples.lengths, samples.groups, [batch], seed=0)

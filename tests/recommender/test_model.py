@@ -64,6 +64,31 @@ def test_what_is_trained_gets_gradients_and_nothing_else_does(family, load_backb
     assert all(p.grad is None for p in tokenizer.trained().values())
 
 
+def test_a_context_that_all_rows_share_is_read_once_and_gives_the_same(family, load_backbone):
+    model = build(load_backbone(family))
+    with torch.no_grad():
+        for name, parameter in model.trained().items():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    model.train_only_own()
+    read = []
+    model.base.register_forward_pre_hook(
+        lambda _, given, named: read.append(named["inputs_embeds"].shape), with_kwargs=True
+    )
+    context, lengths, items = BATCH["context"][:1].expand(3, -1), torch.full((3,), 4), BATCH["items"]
+    together = model.code_hidden(context, lengths, items)
+    assert [shape[:2] for shape in read] == [(1, 4), (3, items.shape[1] * len(worlds.SIZES) - 1)]
+    alone = torch.cat([model.code_hidden(context[:1], lengths[:1], items[row : row + 1]) for row in range(3)])
+    assert torch.allclose(together, alone, atol=1e-5)
+    weight, trained = torch.randn(together.shape), list(model.trained().values())
+    found, expected = (
+        torch.autograd.grad((one * weight).sum(), trained, allow_unused=True) for one in (together, alone)
+    )
+    for ours, plain in zip(found, expected, strict=True):
+        assert (ours is None) == (plain is None)  # rows of outputs have no part in it
+        assert ours is None or torch.allclose(ours, plain, atol=1e-5 * float(plain.abs().max()) + 1e-7)
+
+
 def test_full_tuning_leaves_the_backbone_and_the_tokenizer_as_they_are(family, load_backbone):
     backbone = load_backbone(family)
     tokenizer = with_tokenizer(backbone)

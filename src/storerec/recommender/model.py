@@ -25,6 +25,7 @@ from storerec.recommender.history import history_tokens
 from storerec.recommender.item_rows import ItemRows
 from storerec.recommender.losses import target_loss, text_loss
 from storerec.recommender.rows import initial_rows, nearby_rows
+from storerec.recommender.shared import behind_shared, is_shared
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
 
@@ -191,7 +192,10 @@ class Recommender(TrainableModule):
         if self.settings.history == "items":
             first, rest = self.branched(context, lengths, items, torch.arange(count, device=items.device))
             return torch.cat([first[:, :, None], rest], dim=2)
-        inputs = self.inputs(context, lengths, self.drop(self.history_tokens(items)[:, :-1]))
+        read = self.drop(self.history_tokens(items)[:, :-1])
+        if read.shape[1] and is_shared(context, lengths):
+            return behind_shared(self, context[0], read).unflatten(1, (count, len(self.sizes)))
+        inputs = self.inputs(context, lengths, read)
         places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
         hidden = self.run(inputs, places)  # (rows, longest + items x positions - 1, width)
         before = (lengths - 1)[:, None] + torch.arange(count * len(self.sizes), device=inputs.device)
