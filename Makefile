@@ -31,11 +31,13 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-BENCHMARKS := beam_search clustering encoding recommender_training scoring start_up tokenizer_training tree_scale
+BENCHMARKS := beam_search clustering cold_start encoding precision recommender_training scoring start_up \
+	tokenizer_training tree_scale
 OUT ?= runs/bench
 
 bench: $(VENV)/.installed-dev
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out $(OUT) $(ARGS) || exit 1; done
+	for name in $(BENCHMARKS); do \
+		MALLOC_MMAP_MAX_=0 $(BIN)/python -m benchmarks.$$name --out $(OUT) $(ARGS) || exit 1; done
 	$(BIN)/python -m benchmarks.table --out $(OUT)
 
 format: $(VENV)/.installed-dev

@@ -162,7 +162,7 @@ def operations(model: Recommender) -> tuple[int, int, int]:
 
 def main() -> None:
     """Measure."""
-    given = arguments(__doc__, histories=(96, "histories (96)"), batch=(16, "histories of a step (16)"))
+    given = arguments(__doc__, histories=(64, "histories (64)"), batch=(16, "histories of a step (16)"))
     past, table = histories(given.histories)
     backbone = Backbone.load(BackboneConfig(), RunOptions(device="cpu"))
     whole = copy.deepcopy(backbone.model)

@@ -101,7 +101,12 @@ def main() -> None:
         spent = in_turn(ways, given.rounds, warm=False)
         v = model.settings.dense_tokens
         once, all_four = content + v + TASKS * (v + answer), 2 * TASKS * (content + 2 * v + answer)
-        counted = f"tokens through the layers per item: {all_four} / {once}; the text head's are equal"
+        # of one item, forward: a token passes all maps, and each task's tokens the text head, in both ways
+        head = TASKS * answer * backbone.word_embeddings.weight.numel()
+        maps = sum(m.in_features * m.out_features for m in backbone.base.modules() if isinstance(m, torch.nn.Linear))
+        with_head = (all_four * maps + head) / (once * maps + head)
+        counted = f"tokens through the layers per item: {all_four} / {once}; with the text head, "
+        counted += f"which is equal in both, {with_head:.2f}x"
         line = row(
             f"tokenizer training, content {content}, task {answer}", spent["ours"], spent["plain"],
             bound=all_four / once, counted=counted, goal=goal,

@@ -23,7 +23,7 @@ def assert_equal(grown: CodeTable, tree: CodeTree, whole: CodeTable) -> None:
 def test_growing_a_table_and_its_tree_equals_building_them(data):
     levels, size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
-    parts = [rng.integers(0, size, (data.draw(st.integers(low, 12)), levels)).astype(np.int32) for low in (1, 0, 0)]
+    parts = [rng.integers(0, size, (data.draw(st.integers(low, 30)), levels)).astype(np.int32) for low in (1, 0, 0)]
     counts = [rng.integers(0, 4, len(part)).astype(float) for part in parts]
     table = CodeTable.build(parts[0], (size,) * levels, counts=counts[0])
     tree = CodeTree.from_table(table)

@@ -35,16 +35,37 @@ class Buckets:
         places, known = places_of(self.tuples, some)
         fresh = places[~known]  # where new tuples go, in the old numbering
         numbers = places + np.cumsum(~known) - ~known  # of ``some``, in the new numbering
-        shift = np.cumsum(np.bincount(fresh, minlength=len(self.tuples) + 1))[:-1].astype(np.int32)
-        tuple_of = np.concatenate([self.tuple_of + shift[self.tuple_of], numbers[which].astype(np.int32)])
-        sizes = np.insert(np.diff(self.starts), fresh, 0)
+        tuple_of = np.concatenate([self.tuple_of, numbers[which].astype(np.int32)])
+        _renumber(tuple_of[: len(self.tuple_of)], fresh)
+        starts = np.insert(self.starts, fresh, self.starts[fresh])
+        _raise_from(starts, numbers[which] + 1)
         ends = self.starts[places + known]  # of their ranges in the older items; of new tuples, where those would be
         order = np.argsort(which, kind="stable")  # by tuple, then row: behind each tuple's older items
         rows = (len(self.tuple_of) + order).astype(np.int32)
         items = np.insert(self.items, ends[which[order]], rows)
-        sizes += np.bincount(numbers[which], minlength=len(sizes))
-        starts = np.concatenate([[0], np.cumsum(sizes)])
         return Buckets(np.insert(self.tuples, fresh, some[~known], axis=0), tuple_of, starts, items)
+
+
+_FEW = 8
+"""Places up to which one pass for each is faster than counting for all."""
+
+
+def _raise_from(values: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+    """Add one to all of ``values`` from each of ``places`` on."""
+    if len(places) <= _FEW:
+        for place in places.tolist():
+            values[place:] += 1
+    else:
+        values += np.cumsum(np.bincount(places, minlength=len(values)))
+
+
+def _renumber(numbers: NDArray[np.int32], places: NDArray[np.int64]) -> None:
+    """Add to each of ``numbers`` how many of ``places``, rising, are not above it."""
+    if len(places) <= _FEW:
+        for place in places[::-1].tolist():  # from the highest on, so that what was raised is not compared wrongly
+            numbers += numbers >= place
+    else:
+        numbers += np.searchsorted(places, numbers, side="right").astype(np.int32)
 
 
 def places_of(tuples: np.ndarray, rows: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -96,9 +117,9 @@ class Nodes:
         low, ends = starts[place], starts[place + self.known[above]]
         places = _searched(codes, low, ends, wanted)
         known = (places < ends) & (codes[np.minimum(places, len(codes) - 1)] == wanted)
-        counts = np.insert(np.diff(starts), self.places[~self.known], 0)
-        counts += np.bincount(self.numbers[above[~known]], minlength=len(counts))
-        borders = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        fresh = self.places[~self.known]
+        borders = np.insert(starts, fresh, starts[fresh])
+        _raise_from(borders, self.numbers[above[~known]] + 1)
         children = Nodes(places, known, places + np.cumsum(~known) - ~known)
         return borders, np.insert(codes, places[~known], wanted[~known]), children
 

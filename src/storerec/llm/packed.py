@@ -64,8 +64,9 @@ class PackedMap:
         return F.linear(inputs, self.weight, self.bias)
 
 
-_ROWS_PACKED_FOR = 64
-"""Rows of inputs that the blocks are laid out for; other numbers of rows are right too."""
+_ROWS_PACKED_FOR = 512
+"""Rows of inputs that the blocks are laid out for. Other numbers are right too: laid out for 64, 20 rows take as long,
+and 512 to 1,024 five percent longer (AVX2)."""
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor | None:
