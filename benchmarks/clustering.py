@@ -4,8 +4,9 @@
 
 500,000 items, four positions, 32 dimensions, 256 codes. Vectors are drawn from 2,000 groups of unequal size whose
 spread falls with the dimension, as principal components' does. Ours includes the PCA, the fit of all positions and the
-assignment of all items. The other is ``KMeans(n_init=1)`` on all rows of each position. Inertia is the sum over all
-four: of one alone it differs by half a percent from seed to seed, in both ways.
+assignment of all items. The other is ``KMeans(n_init=1)`` on all rows of each of two positions, and its time
+theirs times two. Inertia is the sum over the two: of one alone it differs by half a percent from seed to seed, in both
+ways.
 The bound counts one pass of Lloyd's algorithm over the rows that are fitted, per position.
 """
 
@@ -19,7 +20,7 @@ from sklearn.cluster import KMeans
 from benchmarks.harness import arguments, matmul_rate, row, write
 from storerec.codes import Clusterer, ClustererConfig
 
-CODES, DIMS, POSITIONS, GROUPS = 256, 32, 4, 2_000
+CODES, DIMS, POSITIONS, GROUPS, COMPARED = 256, 32, 4, 2_000, 2
 
 
 def vectors(items: int) -> np.ndarray:
@@ -37,9 +38,9 @@ def vectors(items: int) -> np.ndarray:
 
 
 def inertia(clusterer: Clusterer, some: np.ndarray) -> float:
-    """Sum of squared distances to the nearest centre, over all positions."""
+    """Sum of squared distances to the nearest centre, over the compared positions."""
     return sum(
-        float(clusterer.distances(some[start : start + 10_000]).min(axis=2).astype(np.float64).sum())
+        float(clusterer.distances(some[start : start + 10_000])[:, :COMPARED].min(axis=2).astype(np.float64).sum())
         for start in range(0, len(some), 10_000)
     )
 
@@ -53,11 +54,11 @@ def main() -> None:
     clusterer.assign(drawn)
     ours = time.perf_counter() - started
     other, least, passes_other = 0.0, 0.0, []
-    for position in range(POSITIONS):
+    for position in range(COMPARED):
         whole = KMeans(CODES, n_init=1, random_state=0)
         started = time.perf_counter()
         whole.fit(drawn[:, position].astype(np.float64))
-        other += time.perf_counter() - started
+        other += (time.perf_counter() - started) * POSITIONS / COMPARED
         least += float(whole.inertia_)
         passes_other.append(int(whole.n_iter_))
     more = inertia(clusterer, drawn) / least - 1

@@ -44,6 +44,10 @@ def arguments(about: str | None, **options: tuple[Any, str]) -> argparse.Namespa
     return given
 
 
+_MOST_OFTEN = 5
+"""Times that a short way is run in a round."""
+
+
 def in_turn(ways: dict[str, Callable[[], Any]], rounds: int, *, warm: bool = True) -> dict[str, float]:
     """Median seconds of each way; they take turns, so that a machine that slows down slows all of them."""
     if warm:
@@ -51,11 +55,15 @@ def in_turn(ways: dict[str, Callable[[], Any]], rounds: int, *, warm: bool = Tru
             way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
+        longest = max((spent[-1] for spent in seconds.values() if spent), default=0.0)
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            _finish()
-            seconds[name].append(time.perf_counter() - started)
+            # what is short is run several times a round, up to a quarter of what the longest takes
+            often = min(_MOST_OFTEN, int(longest / 4 / seconds[name][-1])) if seconds[name] else 1
+            for _ in range(max(1, often)):
+                started = time.perf_counter()
+                way()
+                _finish()
+                seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(spent) for name, spent in seconds.items()}
 
 

@@ -86,6 +86,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
 def map_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a safetensors file as read-only views of it: nothing is read before it is used.
 
+    The file may be replaced meanwhile, but not written over. On Windows, which replaces no file that is mapped, arrays
+    are copies.
+
     Raises
     ------
     DataError: the file is no safetensors file, or cut short.
@@ -98,10 +101,11 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
             header: dict[str, Any] = json.loads(file.read(length))
         whole = np.memmap(path, np.uint8, "r", offset=8 + length)
         header.pop("__metadata__", None)
-        return {
+        views = {
             name: whole[slice(*about["data_offsets"])].view(_TYPES[about["dtype"]]).reshape(about["shape"])
             for name, about in header.items()
         }
+        return {name: np.array(view) for name, view in views.items()} if os.name == "nt" else views
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
 

@@ -51,3 +51,14 @@ def test_places_of_rows_among_sorted_ones():
     places, known = places_of(tuples, np.array([[0, 0], [0, 1], [0, 4], [2, 0], [2, 1], [9, 9]], np.int32))
     assert places.tolist() == [0, 0, 2, 2, 3, 3]
     assert known.tolist() == [False, True, False, True, False, False]
+
+
+def test_shares_of_a_large_table_are_brought_up_to_date():
+    rng = np.random.default_rng(0)
+    codes, more = rng.integers(0, 5, (900, 3)).astype(np.int32), rng.integers(0, 5, (9, 3)).astype(np.int32)
+    first = CodeTable.build(codes, (5, 5, 5), counts=rng.integers(0, 9, 900).astype(float))
+    grown = first.extend(more, counts=np.arange(9.0))
+    assert "shares" in grown.__dict__  # not made anew
+    np.testing.assert_allclose(
+        grown.shares, CodeTable(grown.codes, grown.sizes, "bucket", grown.counts, 1.0).shares, atol=1e-6
+    )

@@ -63,6 +63,11 @@ def test_added_items_are_recommended_as_after_a_load(store, tmp_path):
     assert [one.item_id for one in own] == [one.item_id for one in again]
     np.testing.assert_allclose([one.score for one in own], [one.score for one in again], atol=1e-5)
     assert store.explain("new-2").text["title"] == "green coats number 5"
+    extra = NEW[:1].with_columns(item_id=pl.lit("new-3"))
+    loaded.add_items(Catalogue.from_frame(extra))  # a loaded one grows and is saved like any other
+    loaded.save(tmp_path / "again")
+    assert STORE.load(tmp_path / "again", options=OPTIONS).table.codes.tolist() == loaded.table.codes.tolist()
+    assert loaded.table.codes[-1].tolist() == store.table.codes[24].tolist()
 
 
 def test_a_scorer_scores_added_items(store):

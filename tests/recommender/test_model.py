@@ -71,6 +71,7 @@ def test_a_context_that_all_rows_share_is_read_once_and_gives_the_same(family, l
             if "lora_B" in name:
                 parameter.normal_(std=0.05)
     model.train_only_own()
+    model.eval()  # GPT-2's layers drop in training
     read = []
     model.base.register_forward_pre_hook(
         lambda _, given, named: read.append(named["inputs_embeds"].shape), with_kwargs=True
@@ -87,6 +88,20 @@ def test_a_context_that_all_rows_share_is_read_once_and_gives_the_same(family, l
     for ours, plain in zip(found, expected, strict=True):
         assert (ours is None) == (plain is None)  # rows of outputs have no part in it
         assert ours is None or torch.allclose(ours, plain, atol=1e-5 * float(plain.abs().max()) + 1e-7)
+
+
+@pytest.mark.parametrize(("name", "change"), [("gpt2", {}), ("llama", {"residual_dropout": 0.1})])
+def test_a_context_is_read_in_every_row_where_rows_drop_on_their_own(name, change, load_backbone):
+    model = build(load_backbone(name), **change)
+    model.train_only_own()
+    read = []
+    model.base.register_forward_pre_hook(
+        lambda _, given, named: read.append(named["inputs_embeds"].shape), with_kwargs=True
+    )
+    context, lengths = BATCH["context"][:1].expand(3, -1), torch.full((3,), 4)
+    model.train()
+    model.code_hidden(context, lengths, BATCH["items"])
+    assert [shape[0] for shape in read] == [3]
 
 
 def test_full_tuning_leaves_the_backbone_and_the_tokenizer_as_they_are(family, load_backbone):

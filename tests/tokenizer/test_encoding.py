@@ -7,7 +7,7 @@ import pytest
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.llm.progress import Progress
-from storerec.tokenizer import TokenizerConfig, encode_items, encoding, train_tokenizer
+from storerec.tokenizer import TokenizerConfig, drop_encoded, encode_items, encoding, train_tokenizer
 
 OPTIONS, QUIET = RunOptions(device="cpu", dtype="float32"), Progress(enabled=False)
 
@@ -53,6 +53,9 @@ def test_a_killed_encoding_goes_on_and_ends_the_same(tokenizer, catalogue, tmp_p
     again = encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
     assert calls.made == batches - 3 > 0
     np.testing.assert_array_equal(again, whole)
+    calls.last = calls.made
+    np.testing.assert_array_equal(encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path), whole)
+    drop_encoded(tmp_path)
     assert list(tmp_path.glob("encoded*")) == []
 
 
@@ -75,3 +78,16 @@ def test_merged_layers_encode_as_the_plain_ones_do(family, load_backbone, catalo
     model = train_tokenizer(catalogue, load_backbone(family), config, tmp_path, OPTIONS, QUIET)[0]
     plain = encode_items(model, catalogue, OPTIONS.model_copy(update={"fused": False}), QUIET)
     np.testing.assert_allclose(encode_items(model, catalogue, OPTIONS, QUIET), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_a_number_without_its_vectors_counts_for_nothing(tokenizer, catalogue, tmp_path, calls):
+    whole = encode_items(tokenizer, catalogue, OPTIONS, QUIET)
+    calls.made, calls.last = 0, 5
+    with pytest.raises(Killed):
+        encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    (tmp_path / "encoded.f32").unlink()
+    calls.made, calls.last = 0, 0
+    with pytest.raises(Killed):  # before any batch
+        encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path)
+    calls.last = None
+    np.testing.assert_array_equal(encode_items(tokenizer, catalogue, OPTIONS, QUIET, folder=tmp_path), whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.decomposition import PCA
 
 from storerec.codes.clusterer import ClustererConfig, Floats, Position
@@ -13,7 +13,8 @@ _FEW_ROWS = 100
 """Rows per cluster up to which every start runs to its end, on all of them."""
 
 _ROWS_TO_START = 50
-"""Rows per cluster on which the starts of more rows are compared."""
+"""Rows per cluster that the starts of more rows are drawn from; they are compared on twice as many. What a start costs
+is its drawing, and drawn from twice as many they end no better (benchmarks/clustering.py, two seeds)."""
 
 _ITERATIONS_TO_START = 10
 """Lloyd iterations after which they are."""
@@ -63,10 +64,15 @@ def _centres(low: Floats, clusters: int, config: ClustererConfig, seed: int, ite
         fitted = KMeans(clusters, n_init=config.n_init, max_iter=iterations, random_state=seed).fit(low)
         return fitted.cluster_centers_
     low = low.astype(np.float32)
-    part = low[np.random.default_rng(seed).choice(len(low), clusters * _ROWS_TO_START, replace=False)]
+    part = low[np.random.default_rng(seed).choice(len(low), clusters * _FEW_ROWS, replace=False)]
+    drawn = [
+        kmeans_plusplus(part[: clusters * _ROWS_TO_START], clusters, random_state=seed + start)[0]
+        for start in range(config.n_init)
+    ]
     tries = min(config.max_iter, _ITERATIONS_TO_START)
-    begun = KMeans(clusters, n_init=config.n_init, max_iter=tries, random_state=seed).fit(part)
-    fitted = KMeans(clusters, init=begun.cluster_centers_, n_init=1, max_iter=iterations).fit(low)
+    begun = [KMeans(clusters, init=start, n_init=1, max_iter=tries).fit(part) for start in drawn]
+    best = min(begun, key=lambda fitted: fitted.inertia_)
+    fitted = KMeans(clusters, init=best.cluster_centers_, n_init=1, max_iter=iterations).fit(low)
     return fitted.cluster_centers_.astype(np.float64)
 
 

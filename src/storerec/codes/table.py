@@ -17,6 +17,9 @@ from storerec.codes.report import CodeReport
 from storerec.config import Config
 from storerec.errors import DataError
 
+_MANY = 50
+"""Old items per new one from which shares are brought up to date tuple by tuple."""
+
 
 class CodeTableConfig(Config):
     """How a code table treats items that share a tuple."""
@@ -118,7 +121,7 @@ class CodeTable:
 
         Returns
         -------
-        Table of n + m items, in time that copying takes, not sorting, but for ``extra``. Under ``extra`` the last
+        Table of n + m items. Under ``bucket`` in time that copying takes, not sorting. Under ``extra`` the last
         position's size may grow; under ``bucket`` the shares of items whose tuple gained items fall.
 
         Raises
@@ -139,7 +142,8 @@ class CodeTable:
         cached = whole.__dict__  # where cached properties live
         cached["_grouped"] = buckets.tuples, buckets.tuple_of
         cached["bucket_starts"], cached["bucket_items"] = buckets.starts, buckets.items
-        cached["shares"] = whole._shares_after(self.shares)
+        if len(new) * _MANY < len(self):  # else made anew when asked for, which is faster then
+            cached["shares"] = whole._shares_after(self.shares)
         return whole
 
     @cached_property

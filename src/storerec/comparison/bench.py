@@ -24,7 +24,7 @@ from storerec.llm.embeddings import embed_items
 from storerec.llm.progress import Progress
 from storerec.storage import save_arrays, save_tensors
 from storerec.systems.recipe import Recipe
-from storerec.tokenizer import DenseTokenizer, encode_items, train_tokenizer
+from storerec.tokenizer import DenseTokenizer, drop_encoded, encode_items, train_tokenizer
 from storerec.tokenizer.samples import Attributes
 
 
@@ -96,6 +96,7 @@ class Bench:
             save_tensors(folder / "tokenizer.safetensors", model.state_dict())
             dense = encode_items(model, self.catalogue, self.options, self.progress, folder=folder / "work")
             save_arrays(folder / "vectors.safetensors", {"vectors": dense})
+            drop_encoded(folder / "work")
 
         return self.ensure("tokenizer", identity, make)
 

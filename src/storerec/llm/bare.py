@@ -180,6 +180,12 @@ def read_bare(folder: Path) -> tuple[BareModel, BareTokenizer] | None:
         return None  # whatever is wrong with it, transformers says it better
 
 
+_OBEYED = {
+    "add_bos_token", "add_eos_token", "split_special_tokens", "added_tokens_decoder", "extra_special_tokens",
+}  # fmt: skip
+"""Settings by which transformers changes what tokenizer.json says."""
+
+
 def _known(config: dict[str, Any], words: dict[str, Any]) -> bool:
     """Whether nothing in these files asks for more than is done here."""
     wanted = {
@@ -197,6 +203,7 @@ def _known(config: dict[str, Any], words: dict[str, Any]) -> bool:
         and rotary["rope_type"] == "default"
         and not odd & config.keys()
         and words["tokenizer_class"] == "TokenizersBackend"
+        and not _OBEYED & words.keys()
         and all(isinstance(words.get(name), str | None) for name in ("bos_token", "eos_token"))
     )
 

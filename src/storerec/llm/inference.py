@@ -75,8 +75,8 @@ def inference_layers(
     ------
     ConfigError: int8 cannot be had, here or with these layers.
     """
-    if int8 and (not fused or dtype == torch.float64 or not FusedLayers.fits(base)):
-        raise ConfigError("int8: only with fused layers of a Llama-like backbone (llama, qwen2, mistral) below float64")
+    if int8:
+        check_int8(base, fused and dtype != torch.float64)
     if not fused or dtype == torch.float64:  # float64 is for checking: then nothing is done in another order
         return PlainLayers(base, dtype, tuple(adapters))
     if FusedLayers.fits(base):
@@ -84,6 +84,14 @@ def inference_layers(
     own = copy.deepcopy(base, {id(shared): shared})
     merge_into(own, adapters)
     return PlainLayers(own, dtype)
+
+
+def check_int8(base: Any, fused: bool) -> None:
+    """Raise :class:`ConfigError` unless ``base``'s layers can multiply in 8-bit integers."""
+    if not fused or not FusedLayers.fits(base):
+        raise ConfigError("int8: only with fused layers of a Llama-like backbone (llama, qwen2, mistral) below float64")
+    if next(base.parameters()).device.type != "cpu":
+        raise ConfigError("int8: on a CPU only; set device to cpu, or int8 to false")
 
 
 class Opening:

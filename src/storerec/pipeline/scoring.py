@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from storerec.bundle import MANIFEST
 from storerec.data.judgement_splits import JudgementSplitConfig, split_judgements
 from storerec.data.judgements import Judgements, JudgementSplit
 from storerec.errors import TrainingError
 from storerec.llm.progress import Progress
-from storerec.pipeline.bundling import save_bundle
+from storerec.pipeline.bundling import open_bundle, save_bundle
 from storerec.pipeline.folder import RunFolder
 from storerec.pipeline.store import STORE
 from storerec.recommender import Decoder
@@ -57,6 +58,7 @@ def train_scorer(
     if not run.has("tokenizer", "clusterer", "table", "recommender"):
         raise TrainingError(f"{run.path}: the run is not finished; run `storerec fit` with the same arguments again")
     config = config or ScorerConfig()
+    _check_same_items(run)
     identity = {"config": config.model_dump(mode="json"), "judgements": fingerprint(judgements)}
     record = run.scorer_record()
     if record is not None:
@@ -75,6 +77,17 @@ def train_scorer(
         write_json(run.path / _FILE, record)  # last: it says that all else stands
         run.drop_checkpoints(stage)
     return record
+
+
+def _check_same_items(run: RunFolder) -> None:
+    """Raise :class:`TrainingError` where writing the run's bundle anew would lose items that were added to it."""
+    if (run.path / "bundle" / MANIFEST).is_file():
+        held = len(open_bundle(run.path)[1].tensors["table"]["codes"])
+        if held != len(run.catalogue):
+            raise TrainingError(
+                f"{run.path / 'bundle'} holds {held} items and the run {len(run.catalogue)}: items were added to it; "
+                "move it elsewhere, or fit anew with them"
+            )
 
 
 def _measure(run: RunFolder, judgements: JudgementSplit) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from storerec.codes import Clusterer, CodeTable
 from storerec.errors import TrainingError
+from storerec.llm.inference import check_int8
 from storerec.llm.progress import Progress
 from storerec.pipeline.bundling import save_bundle
 from storerec.pipeline.folder import RunFolder
@@ -13,11 +14,13 @@ from storerec.pipeline.store import STORE
 from storerec.recommender import train_recommender
 from storerec.recommender.tasks import check_room
 from storerec.storage import save_arrays, save_tensors, write_json
-from storerec.tokenizer import encode_items, train_tokenizer
+from storerec.tokenizer import drop_encoded, encode_items, train_tokenizer
 
 
 def tokenize(run: RunFolder, progress: Progress) -> None:
     """Train the dense tokenizer on the catalogue's text and encode every item."""
+    if run.options.int8:  # told now, not when the trained recommender first searches
+        check_int8(run.backbone.base, run.options.fused)
     if not run.has("tokenizer"):
         positions = run.config.tokenizer.dense_tokens + (run.config.codes.policy == "extra")
         check_room(run.backbone, run.config.recommender, positions)  # told now, not after the tokenizer's training
@@ -30,6 +33,7 @@ def tokenize(run: RunFolder, progress: Progress) -> None:
     if not run.has("dense_tokens"):
         dense = encode_items(run.tokenizer, run.catalogue, run.options, progress, folder=run.work("tokenizer"))
         save_arrays(run.file("dense_tokens"), {"dense_tokens": dense})
+        drop_encoded(run.work("tokenizer"))
 
 
 def cluster(run: RunFolder, progress: Progress) -> None:

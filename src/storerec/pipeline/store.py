@@ -212,7 +212,7 @@ class STORE:
 
     @cached_property
     def _scoring(self) -> Scorer:
-        """What scores, with layers of its own: seconds to make."""
+        """What scores; a trained scorer has layers of its own, which take seconds to make."""
         if self.scorer is not None:
             return CodeScorerSystem(self.scorer, self.options)
         normaliser = self.config.search.normaliser
@@ -227,9 +227,10 @@ class STORE:
         """Make new items recommendable, from their text alone: a frame of ``item_id`` and ``codes``.
 
         They get the codes of their nearest clusters, with collisions settled by the table's policy; codes that were
-        given out before stay what they are. Nothing is trained or built anew: with a million items it takes what
-        reading the text takes, and copies of some tens of milliseconds (docs/performance.md). The items are in memory
-        and in what :meth:`save` writes. Not while another thread searches.
+        given out before stay what they are. Nothing is trained or built anew: with a million items and policy
+        ``bucket`` it takes what reading the text takes, and copies of some tens of milliseconds (docs/performance.md).
+        The items are in memory and in what :meth:`save` writes; a run folder this was opened from does not learn of
+        them. Not while another thread searches.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from storerec.recommender.history import history_tokens
 from storerec.recommender.item_rows import ItemRows
 from storerec.recommender.losses import target_loss, text_loss
 from storerec.recommender.rows import initial_rows, nearby_rows
-from storerec.recommender.shared import behind_shared, is_shared
+from storerec.recommender.shared import behind_shared, drops_inside, is_shared
 from storerec.recommender.tree import TorchTree
 from storerec.tokenizer import ADAPTER as TOKENIZER_ADAPTER
 
@@ -193,7 +194,7 @@ class Recommender(TrainableModule):
             first, rest = self.branched(context, lengths, items, torch.arange(count, device=items.device))
             return torch.cat([first[:, :, None], rest], dim=2)
         read = self.drop(self.history_tokens(items)[:, :-1])
-        if read.shape[1] and is_shared(context, lengths):
+        if read.shape[1] and self._shares and is_shared(context, lengths):
             return behind_shared(self, context[0], read).unflatten(1, (count, len(self.sizes)))
         inputs = self.inputs(context, lengths, read)
         places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)
@@ -201,6 +202,15 @@ class Recommender(TrainableModule):
         before = (lengths - 1)[:, None] + torch.arange(count * len(self.sizes), device=inputs.device)
         hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
         return hidden.unflatten(1, (count, len(self.sizes)))
+
+    @property
+    def _shares(self) -> bool:
+        """Whether reading a context once for all rows is exact: nothing is dropped inside the layers."""
+        return not (self.training and (self.settings.residual_dropout > 0 or self._drops))
+
+    @cached_property
+    def _drops(self) -> bool:
+        return drops_inside(self.base)
 
     def branched(
         self, context: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor, owners: torch.Tensor

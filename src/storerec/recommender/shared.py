@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from storerec.recommender.model import Recommender
 
 
+def drops_inside(base: Any) -> bool:
+    """Whether layers drop anything in training: then rows that share a context must not share what is dropped."""
+    rates = [rate for name, rate in base.config.to_dict().items() if "drop" in name or "pdrop" in name]
+    modules = [module.p for module in base.modules() if isinstance(module, torch.nn.Dropout)]
+    return any(isinstance(rate, float | int) and rate > 0 for rate in rates + modules)
+
+
 def is_shared(context: torch.Tensor, lengths: torch.Tensor) -> bool:
     """Whether all rows of ``context`` (rows, longest), at least two, are one without padding."""
     return len(context) > 1 and bool((context == context[0]).all() & (lengths == context.shape[1]).all())

@@ -81,7 +81,8 @@ def train_recommender(
     model.start_items(split.train)
     model.compute_dtype = pick_dtype(options.dtype, backbone.device)
     validate = validator(
-        lambda: Decoder.under(model, options),
+        # what is kept must not depend on how lists are made faster later
+        lambda: Decoder.under(model, options.model_copy(update={"int8": False})),
         table,
         sample_cases(split.validation, config.validation_users, options.seed),
         search or SearchConfig(),

@@ -1,7 +1,7 @@
 """Text to dense tokens: an item's text as a few vectors (docs/method.md, section 1; paper, 3.1)."""
 
 from storerec.tokenizer.config import TokenizerConfig
-from storerec.tokenizer.encoding import encode_items, encoding_layers
+from storerec.tokenizer.encoding import drop_encoded, encode_items, encoding_layers
 from storerec.tokenizer.model import ADAPTER, DenseTokenizer
 from storerec.tokenizer.samples import TokenizerSamples
 from storerec.tokenizer.training import train_tokenizer
@@ -11,6 +11,7 @@ __all__ = [
     "DenseTokenizer",
     "TokenizerConfig",
     "TokenizerSamples",
+    "drop_encoded",
     "encode_items",
     "encoding_layers",
     "train_tokenizer",

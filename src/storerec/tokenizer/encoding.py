@@ -44,9 +44,9 @@ def encode_items(
     """Dense tokens of every item: (items, v, width) float32, in catalogue order.
 
     Batches hold about ``encode_tokens`` text tokens of items of near-equal length. With ``folder`` the result is a file
-    there, mapped and read-only, so that memory does not grow with the catalogue's vectors; and a call after a kill goes
-    on from it if text, weights and arithmetic are the same. ``layers`` are those of :func:`encoding_layers`, which
-    takes a second: who encodes again and again makes them once.
+    there, mapped and read-only, so that memory does not grow with the catalogue's vectors; until :func:`drop_encoded` a
+    call goes on from it, after a kill too, if text, weights and arithmetic are the same. ``layers`` are those of
+    :func:`encoding_layers`, which takes a second: who encodes again and again makes them once.
     """
     if model.training:  # a walk through thousands of modules, 50 ms
         model.eval()
@@ -56,7 +56,7 @@ def encode_items(
     batches = token_batches(content, tokens)
     dtype = pick_dtype(options.inference_dtype, device)
     shape = (len(content), model.settings.dense_tokens, model.backbone.width)
-    kept = None if folder is None else Partial(folder, shape, _identity(model, content, dtype))
+    kept = None if folder is None else Partial(folder, shape, _identity(model, content, dtype, tokens))
     result, first = np.empty(shape if kept is None else 0, np.float32), kept.batches if kept else 0
     sizes = [len(rows) for rows in batches]
     bar = progress.start("encoding items", len(content), done=sum(sizes[:first]), unit="item")
@@ -69,7 +69,7 @@ def encode_items(
             kept.add(rows, vectors, number)
         progress.advance(bar, len(rows))
     progress.finish(bar)
-    return result if kept is None else kept.finished()
+    return result if kept is None else kept.finished(len(batches))
 
 
 def encoding_layers(model: DenseTokenizer, options: RunOptions) -> InferenceLayers:
@@ -78,9 +78,9 @@ def encoding_layers(model: DenseTokenizer, options: RunOptions) -> InferenceLaye
     return inference_layers(model.base, model.backbone.word_embeddings, [ADAPTER], dtype, fused=options.fused)
 
 
-def _identity(model: DenseTokenizer, content: Ragged, dtype: torch.dtype) -> str:
-    """Digest of all that decides the result."""
-    digest = hashlib.sha256(f"{dtype} {model.settings.encode_tokens}".encode())
+def _identity(model: DenseTokenizer, content: Ragged, dtype: torch.dtype, tokens: int) -> str:
+    """Digest of all that decides the result and its batches."""
+    digest = hashlib.sha256(f"{dtype} {tokens}".encode())
     for array in (content.offsets, content.flat):
         digest.update(np.ascontiguousarray(array).tobytes())
     for name, tensor in sorted(model.state_dict().items()):
@@ -104,6 +104,8 @@ class Partial:
         self.place, self.count, self.identity = folder / "encoded.f32", folder / "encoded.json", identity
         self.shape, self._row = shape, 4 * math.prod(shape[1:])  # bytes of an item
         self.batches, self._kept = self._found(), time.monotonic()
+        if not self.batches:  # a number left by another encoding would count batches that are not there
+            self.count.unlink(missing_ok=True)
         self._file = self.place.open("r+b" if self.batches else "w+b", buffering=0)
         self._file.truncate(shape[0] * self._row)
 
@@ -119,15 +121,22 @@ class Partial:
             self._file.seek(row * self._row)
             self._file.write(vector.data)
         if time.monotonic() - self._kept >= _KEEP_SECONDS:
-            os.fsync(self._file.fileno())
-            write_json(self.count, {"identity": self.identity, "batches": batches})
-            self.batches, self._kept = batches, time.monotonic()
+            self._note(batches)
 
-    def finished(self) -> np.ndarray:
-        """All vectors, read-only: the file, mapped, which is gone when they are."""
+    def _note(self, batches: int) -> None:
+        os.fsync(self._file.fileno())
+        write_json(self.count, {"identity": self.identity, "batches": batches})
+        self.batches, self._kept = batches, time.monotonic()
+
+    def finished(self, batches: int) -> np.ndarray:
+        """All vectors, read-only: the file, mapped. It stays until :func:`drop_encoded`."""
+        self._note(batches)
         self._file.close()
-        whole = np.memmap(self.place, np.float32, "r", shape=self.shape)
-        self.count.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # Windows keeps files that are mapped; the next call writes over it
-            self.place.unlink()
-        return whole
+        return np.memmap(self.place, np.float32, "r", shape=self.shape)
+
+
+def drop_encoded(folder: Path) -> None:
+    """Delete what :func:`encode_items` keeps in ``folder``, once its result stands elsewhere."""
+    for name in ("encoded.json", "encoded.f32"):
+        with contextlib.suppress(OSError):  # Windows keeps files that are mapped; the next encoding writes over them
+            (folder / name).unlink(missing_ok=True)
