@@ -34,7 +34,7 @@ def arguments(about: str | None, **options: tuple[Any, str]) -> argparse.Namespa
     """The command line: ``--out``, ``--rounds``, ``--threads`` and each of ``options`` (default, help)."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the result (runs/bench)")
-    parser.add_argument("--rounds", type=int, default=3, help="times each way is run, in turn (3)")
+    parser.add_argument("--rounds", type=int, default=2, help="times each way is run, in turn (2)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     for name, (default, words) in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=words)

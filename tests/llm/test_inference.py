@@ -6,6 +6,7 @@ from storerec.errors import ConfigError
 from storerec.llm.adapters import LoraConfig, adapter_parameters, add_adapter
 from storerec.llm.fused import FusedLayers
 from storerec.llm.inference import Opening, PlainLayers, inference_layers
+from storerec.llm.packed import Int8Map
 
 
 @pytest.fixture
@@ -131,3 +132,15 @@ def test_int8_is_refused_where_it_cannot_be(adapted):
         backbone = adapted(family, dtype)
         with pytest.raises(ConfigError, match="int8: only with fused layers"):
             inference_layers(backbone.base, backbone.word_embeddings, [], getattr(torch, dtype), fused=fused, int8=True)
+
+
+def test_a_row_in_int8_does_not_depend_on_the_rows_beside_it():
+    generator = torch.Generator().manual_seed(0)
+    weight, rows = torch.randn(7, 16, generator=generator), torch.randn(5, 16, generator=generator)
+    rows[0] = rows[0].abs()  # another range than the others'
+    rows[1] *= 50
+    one, bias = Int8Map.of(weight, torch.arange(7.0)), torch.arange(7.0)
+    together = one(rows)
+    assert torch.equal(together, torch.cat([one(row[None]) for row in rows]))
+    torch.testing.assert_close(together, rows @ weight.T + bias, rtol=0.05, atol=0.05 * float(rows.abs().max()))
+    assert not torch.equal(together, rows @ weight.T + bias)
