@@ -2,7 +2,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from storerec.errors import DataError
 from storerec.storage import map_arrays, save_arrays
@@ -14,12 +13,14 @@ def test_mapped_arrays_equal_the_saved_ones(tmp_path):
         "counts": np.array([1.5, 2.5]),
         "none": np.empty((0, 2), np.float32),
         "flags": np.array([True, False]),
+        "turned": np.arange(6.0).reshape(3, 2).T,
+        "one": np.array(2.5, np.float16),
     }
     save_arrays(tmp_path / "a.safetensors", arrays)
     mapped = map_arrays(tmp_path / "a.safetensors")
     assert set(mapped) == set(arrays)
     for name, array in arrays.items():
-        assert mapped[name].dtype == array.dtype
+        assert (mapped[name].dtype, mapped[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(mapped[name], array)
     with pytest.raises(ValueError, match="read-only"):
         mapped["codes"][0, 0] = 1
@@ -38,19 +39,6 @@ def test_a_file_cut_short_is_an_error(tmp_path):
     place.write_bytes(place.read_bytes()[:-80])
     with pytest.raises(DataError, match="cannot be read"):
         map_arrays(place)
-
-
-def test_files_are_safetensors_for_others_too(tmp_path):
-    arrays = {"b": np.arange(3, dtype=np.uint8), "a": np.arange(6.0).reshape(3, 2).T, "c": np.array(2.5, np.float16)}
-    save_arrays(tmp_path / "a.safetensors", arrays)
-    theirs = load_file(tmp_path / "a.safetensors")
-    assert set(theirs) == set(arrays)
-    for name, array in arrays.items():
-        assert theirs[name].dtype == array.dtype
-        np.testing.assert_array_equal(theirs[name], array)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, tmp_path / "b.safetensors")
-    for name, array in map_arrays(tmp_path / "b.safetensors").items():
-        np.testing.assert_array_equal(array, theirs[name] if array.ndim else [theirs[name]])
 
 
 def test_writing_a_mapped_array_copies_nothing_of_it(tmp_path):

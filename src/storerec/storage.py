@@ -48,30 +48,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write numpy arrays as safetensors; an array that is mapped is never in memory whole, nor copied."""
-    with atomic(path) as temporary:
-        write_arrays(temporary, arrays)
+    from safetensors.numpy import save_file
 
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """:func:`save_arrays`, in place. The library's own writer makes a copy of everything first.
-
-    The format is a length (8 bytes), a JSON header with each array's type, shape and place, and the bytes of all, the
-    widest types first so that each starts at a multiple of its size.
-    """
+    # safetensors writes the memory as it lies, so views and transposed arrays must be made whole first
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
-    header: dict[str, Any] = {}
-    end = 0
-    for name in names:
-        start, end = end, end + whole[name].nbytes
-        kind = _NAMES[whole[name].dtype.type]
-        header[name] = {"dtype": kind, "shape": list(whole[name].shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            whole[name].tofile(file)
+    with atomic(path) as temporary:
+        save_file(whole, temporary)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -87,7 +69,8 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a safetensors file as read-only views of it: nothing is read before it is used.
 
     The file may be replaced meanwhile, but not written over. On Windows, which replaces no file that is mapped, arrays
-    are copies.
+    are copies. The format is a length (8 bytes), a JSON header with each array's type, shape and place, and the bytes
+    of all; the library's own reader gives copies.
 
     Raises
     ------
@@ -116,15 +99,9 @@ _LONGEST_HEADER = 100_000_000
 _TYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
     "U8": np.uint8,
-    "I8": np.int8,
-    "U16": np.uint16,
-    "I16": np.int16,
-    "U32": np.uint32,
-    "U64": np.uint64,
     "I32": np.int32,
     "I64": np.int64,
     "F16": np.float16,
     "F32": np.float32,
     "F64": np.float64,
 }
-_NAMES = {kind: name for name, kind in _TYPES.items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from storerec.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest, is_plain, read_json
 from storerec.errors import BundleError, DataError
-from storerec.storage import map_arrays, write_arrays
+from storerec.storage import map_arrays, save_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def read_bundle(folder: Path | str) -> Bundle:
 
 def _fill(folder: Path, tensors: Mapping[str, Mapping[str, np.ndarray]], documents: Mapping[str, Any]) -> None:
     for name, arrays in tensors.items():
-        write_arrays(folder / f"{name}.safetensors", arrays)
+        save_arrays(folder / f"{name}.safetensors", arrays)
     for name, value in documents.items():
         _write_json(folder / f"{name}.json", value)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def drops_inside(base: Any) -> bool:
     """Whether layers drop anything in training: then rows that share a context must not share what is dropped."""
-    rates = [rate for name, rate in base.config.to_dict().items() if "drop" in name or "pdrop" in name]
+    rates = [rate for name, rate in base.config.to_dict().items() if "drop" in name]
     modules = [module.p for module in base.modules() if isinstance(module, torch.nn.Dropout)]
     return any(isinstance(rate, float | int) and rate > 0 for rate in rates + modules)
 
