@@ -40,8 +40,8 @@ def one_by_one(model: CodeScorer, base: torch.nn.Module, candidates: Candidates)
         for some in items.split(BATCH):
             blocks = model.blocks(some[:, None])[:, 0]  # (candidates, block, width)
             inputs = torch.cat([past.expand(len(some), -1, -1), blocks], dim=1)
-            hidden = base(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, -1:]
-            logits = model.answers(hidden, 1)[:, 0]
+            hidden = base(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, -1]
+            logits = model.answers(hidden)  # (candidates, 2)
             found.append(logits[:, 0] - logits[:, 1])
         return torch.cat(found).double().numpy()
 

@@ -105,17 +105,55 @@ def test_an_opening_read_once_is_the_same_as_one_read_in_every_row(family, adapt
     layers = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32, fused=fused)
     inputs = torch.randn(3, 11, backbone.width, generator=torch.Generator().manual_seed(0))
     inputs[:, :5] = inputs[:1, :5]
-    opening = Opening(layers, inputs[0, :5])
+    opening, lengths = Opening(layers, inputs[0, :5]), torch.tensor([3, 0, 2])
     for _ in range(2):  # it is as it was after the first use
-        read, hidden = opening.read(inputs[:, 5:8])
+        read, ends = opening.ends(inputs[:, 5:8], lengths)
         whole = layers.start()
         places = torch.arange(11).expand(3, -1)
         expected = layers.run(inputs[:, :8], places[:, :8], whole)
-        torch.testing.assert_close(hidden, expected[:, 4:], rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(ends, expected[torch.arange(3), 4 + lengths], rtol=1e-4, atol=2e-5)
         seen = torch.ones(3, 3, 11, dtype=torch.bool).tril(8)
+        seen[:, :, 5:8] = (torch.arange(3) < lengths[:, None])[:, None]
         after = [layers.run(inputs[:, 8:], places[:, 8:], store, seen) for store in (read, whole)]
         torch.testing.assert_close(*after, rtol=1e-4, atol=2e-5)
-    assert opening.read(inputs[:, :0])[1].shape == (3, 1, backbone.width)
+    assert torch.equal(opening.ends(inputs[:, :0], lengths * 0)[1], opening.ends(inputs[:, 5:8], lengths * 0)[1])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("before", [0, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_outputs_wanted_are_those_of_all_and_padding_changes_none(family, adapted, fused, before, masked):
+    backbone = adapted(family, "float32")
+    layers = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32, fused=fused)
+    inputs = torch.randn(3, 11, backbone.width, generator=torch.Generator().manual_seed(0))
+    places = torch.arange(11).expand(3, -1)
+
+    def run(**asked):
+        read = layers.start() if before else None
+        if before:
+            layers.run(inputs[:, :before], places[:, :before], read)
+        seen = torch.ones(1, 11, 11, dtype=torch.bool).tril()[:, before:].expand(3, -1, -1).clone()
+        seen[:, 2, before] = False
+        more = inputs[:, before:].masked_fill(~asked.get("real", torch.ones(3, 11 - before, dtype=bool))[..., None], 7)
+        return layers.run(more, places[:, before:], read, seen if masked else None, **asked)
+
+    whole, wanted = run(), torch.tensor([[6, 2], [0, 3], [4, 5]])
+    expected = whole.gather(1, wanted[..., None].expand(-1, -1, backbone.width))
+    torch.testing.assert_close(run(wanted=wanted), expected, rtol=1e-4, atol=2e-5)
+    real = torch.arange(11 - before) < torch.tensor([7, 4, 6])[:, None]
+    torch.testing.assert_close(run(real=real)[real], whole[real], rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(run(wanted=wanted, real=real), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_fork_of_some_tokens_has_read_only_those(family, adapted):
+    backbone = adapted(family, "float32")
+    layers = inference_layers(backbone.base, backbone.word_embeddings, ["first"], torch.float32)
+    inputs = torch.randn(2, 9, backbone.width, generator=torch.Generator().manual_seed(0))
+    places, read, short = torch.arange(9).expand(2, -1), layers.start(), layers.start()
+    layers.run(inputs[:, :7], places[:, :7], read)
+    layers.run(inputs[:, :5], places[:, :5], short)
+    after = [layers.run(inputs[:, 7:], places[:, 5:7], store) for store in (layers.fork(read, tokens=5), short)]
+    torch.testing.assert_close(*after, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen"])

@@ -54,6 +54,38 @@ class _Layer:
     narrow: PackedMap
 
 
+class _Layout:
+    """Where the tokens of a padded batch stand in a list of the real ones: products pass over no padding.
+
+    Parameters
+    ----------
+    shape: rows and tokens of the batch.
+    real: (rows, tokens) bool, which are no padding; None is all.
+    """
+
+    def __init__(self, shape: Sequence[int], real: torch.Tensor | None = None) -> None:
+        self.rows, self.tokens = shape
+        self._kept: torch.Tensor | None = None
+        if real is not None and bool(real.any()) and not bool(real.all()):
+            self._kept = real.flatten().nonzero()[:, 0]  # (real tokens,)
+            self._place = (real.flatten().cumsum(0) - 1).clamp(min=0)  # (rows x tokens,): padding has any token's place
+
+    def flat(self, batch: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, ...) -> (real tokens, ...); a batch of one row stands for all rows."""
+        whole = batch.expand(self.rows, *batch.shape[1:]).flatten(0, 1)
+        return whole if self._kept is None else whole[self._kept]
+
+    def padded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(real tokens, ...) -> (rows, tokens, ...), where padding holds anything finite."""
+        whole = tokens if self._kept is None else tokens[self._place]
+        return whole.unflatten(0, (self.rows, self.tokens))
+
+
+def _at(batch: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Some tokens of each row: (rows, tokens, ...) at (rows, some) -> (rows, some, ...)."""
+    return batch[torch.arange(len(batch), device=batch.device)[:, None], places]
+
+
 class FusedLayers:
     """The decoder layers of a Llama-like model: RMS norm, rotary places, grouped queries, gated feed-forward.
 
@@ -98,11 +130,13 @@ class FusedLayers:
         """See :meth:`storerec.llm.inference.InferenceLayers.start`."""
         return KeyValues()
 
-    def fork(self, read: KeyValues, rows: int | None = None) -> KeyValues:
+    def fork(self, read: KeyValues, rows: int | None = None, tokens: int | None = None) -> KeyValues:
         """See :meth:`storerec.llm.inference.InferenceLayers.fork`."""
-        if rows is None:
-            return KeyValues(list(read.keys), list(read.values))
-        return KeyValues(*([part.expand(rows, -1, -1, -1) for part in parts] for parts in (read.keys, read.values)))
+
+        def of(part: torch.Tensor) -> torch.Tensor:
+            return part[:, :, :tokens].expand(rows or len(part), -1, -1, -1)
+
+        return KeyValues([of(part) for part in read.keys], [of(part) for part in read.values])
 
     @torch.no_grad()
     def run(
@@ -111,55 +145,85 @@ class FusedLayers:
         places: torch.Tensor,
         read: KeyValues | None = None,
         seen: torch.Tensor | None = None,
+        *,
+        wanted: torch.Tensor | None = None,
+        real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See :meth:`storerec.llm.inference.InferenceLayers.run`."""
-        cos, sin = (part[:, :, None] for part in self.rotary(inputs, places))  # (rows, tokens, 1, head width)
+        layout = _Layout(inputs.shape[:2], real)
+        turn, masks = self._turn(inputs, places, layout), self._masks(inputs, read, seen, wanted)
+        hidden = layout.flat(inputs)  # (tokens that are real, width)
+        for index, layer in enumerate(self.layers):
+            # the last layer's keys and values are those of all tokens; the rest of it is for the wanted alone
+            only = wanted if index == len(self.layers) - 1 else None
+            found = self._attend(index, self._turned(layer, hidden, turn, layout), masks[only is not None], read, only)
+            if only is not None:
+                hidden = _at(layout.padded(hidden), only).flatten(0, 1)
+                layout = _Layout(only.shape)
+            hidden = hidden + layer.out(layout.flat(found))
+            gate, up = layer.widen(self._normed(hidden)).chunk(2, dim=-1)  # (tokens, inner) each
+            hidden = hidden + layer.narrow(F.silu(gate).mul_(up))
+        return layout.padded(self._normed(hidden).to(hidden.dtype) * self.norm)
+
+    def _turn(self, inputs: torch.Tensor, places: torch.Tensor, layout: _Layout) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and signed sines of places, (tokens, 1, head width) each."""
+        cos, sin = (layout.flat(part)[:, None] for part in self.rotary(inputs, places))
         half = self.head_width // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)  # signed: a roll then does for rotating halves
-        cos, sin = cos.to(self.dtype), sin.to(self.dtype)
-        if seen is None and read is not None and read.keys:
-            before, more = read.keys[0].shape[2], inputs.shape[1]
+        return cos.to(self.dtype), sin.to(self.dtype)
+
+    def _masks(
+        self, inputs: torch.Tensor, read: KeyValues | None, seen: torch.Tensor | None, wanted: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Masks of all tokens and of those wanted; None where attention is causal and nothing was read before."""
+        rows, more = inputs.shape[:2]
+        before = read.keys[0].shape[2] if read is not None and read.keys else 0
+        causal = seen is None and not before
+        if seen is None:
             seen = torch.ones(1, more, before + more, dtype=torch.bool, device=inputs.device).tril(before)
-        mask = None if seen is None else self._mask(seen)
-        hidden = inputs  # (rows, tokens, width)
-        for index, layer in enumerate(self.layers):
-            hidden = hidden + self._attend(index, layer, self._normed(hidden), (cos, sin), mask, read)
-            gate, up = layer.widen(self._normed(hidden)).chunk(2, dim=-1)  # (rows, tokens, inner) each
-            hidden = hidden + layer.narrow(F.silu(gate).mul_(up))
-        return self._normed(hidden).to(hidden.dtype) * self.norm
+        last = None if wanted is None else self._mask(_at(seen.expand(rows, -1, -1), wanted))
+        return None if causal else self._mask(seen), last
+
+    def _turned(
+        self, layer: _Layer, hidden: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], layout: _Layout
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values, queries and keys turned by their places: (rows, tokens, heads, head width) each."""
+        heads, groups, (cos, sin) = self.heads, self.groups, turn
+        both = layer.turn(self._normed(hidden)).view(-1, heads + 2 * groups, self.head_width)
+        turned, values = both.split([heads + groups, groups], dim=1)
+        turned = torch.addcmul(turned * cos, turned.roll(self.head_width // 2, -1), sin)
+        queries, keys = turned.split([heads, groups], dim=1)
+        return layout.padded(queries), layout.padded(keys), layout.padded(values)
 
     def _attend(
         self,
         index: int,
-        layer: _Layer,
-        normed: torch.Tensor,
-        turn: tuple[torch.Tensor, torch.Tensor],
+        parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         mask: torch.Tensor | None,
         read: KeyValues | None,
+        only: torch.Tensor | None,
     ) -> torch.Tensor:
-        heads, groups, (cos, sin) = self.heads, self.groups, turn
-        rows, tokens = normed.shape[:2]
-        both = layer.turn(normed).view(rows, tokens, heads + 2 * groups, self.head_width)
-        turned, values = both.split([heads + groups, groups], dim=2)
-        turned = torch.addcmul(turned * cos, turned.roll(self.head_width // 2, -1), sin)
-        queries, keys = turned.split([heads, groups], dim=2)
+        """What each token, or those ``only``, gather: (rows, tokens, heads x head width)."""
+        queries, keys, values = parts
         keys, values = keys.transpose(1, 2), values.transpose(1, 2)  # (rows, groups, tokens, head width)
         if read is not None:
             keys, values = read.add(index, keys, values)
+        share = self.heads // self.groups
         if mask is None:
-            share = heads // groups
             keys, values = keys.repeat_interleave(share, 1), values.repeat_interleave(share, 1)
             found = F.scaled_dot_product_attention(queries.transpose(1, 2), keys, values, is_causal=True)
-            return layer.out(found.transpose(1, 2).reshape(rows, tokens, -1))
+            return found.transpose(1, 2).flatten(2)
+        if only is not None:
+            queries = _at(queries, only)
+        tokens = queries.shape[1]
         # queries that share a key head stand side by side like tokens: (rows, groups, share x tokens, head width)
-        queries = queries.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        queries = queries.unflatten(2, (self.groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        found = found.unflatten(2, (-1, tokens)).permute(0, 3, 1, 2, 4).reshape(rows, tokens, -1)
-        return layer.out(found)
+        return found.unflatten(2, (-1, tokens)).permute(0, 3, 1, 2, 4).flatten(2)
 
     def _normed(self, hidden: torch.Tensor) -> torch.Tensor:
         """``hidden`` at RMS 1, in the products' precision; the norms' weights are in the maps."""
-        size = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)  # (rows, tokens, 1)
+        size = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)  # (tokens, 1)
         scale = torch.rsqrt(size.square().div_(hidden.shape[-1]).add_(self.eps))
         return (hidden * scale).to(self.dtype)
 

@@ -26,15 +26,22 @@ class InferenceLayers(Protocol):
         """An empty store of keys and values, for one batch."""
         ...
 
-    def fork(self, read: Any, rows: int | None = None) -> Any:
+    def fork(self, read: Any, rows: int | None = None, tokens: int | None = None) -> Any:
         """A store that begins with what ``read`` holds; what it gains, ``read`` does not.
 
-        ``rows``: a store of so many rows, from one of a single row.
+        ``rows``: a store of so many rows, from one of a single row. ``tokens``: with only the first so many of a row.
         """
         ...
 
     def run(
-        self, inputs: torch.Tensor, places: torch.Tensor, read: Any = None, seen: torch.Tensor | None = None
+        self,
+        inputs: torch.Tensor,
+        places: torch.Tensor,
+        read: Any = None,
+        seen: torch.Tensor | None = None,
+        *,
+        wanted: torch.Tensor | None = None,
+        real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Read more tokens.
 
@@ -44,10 +51,13 @@ class InferenceLayers(Protocol):
         places: (rows, tokens) position ids.
         read: from :meth:`start`; gains the keys and values of these tokens. None where no more will be read.
         seen: (rows, tokens, all tokens so far) bool, which each of these sees; None is causal, behind what was read.
+        wanted: (rows, some) which of these tokens' outputs are asked for; None is all.
+        real: (rows, tokens) bool, which are no padding; None is all. No real token may see padding. Whether padding is
+            passed through the layers, and what its outputs are, is not said.
 
         Returns
         -------
-        (rows, tokens, width) last-layer outputs.
+        (rows, tokens, width) last-layer outputs, or (rows, some, width) of those wanted.
         """
         ...
 
@@ -108,15 +118,30 @@ class Opening:
         self._read = layers.start()
         self._last = layers.run(inputs[None], self._places(0, inputs[None]), self._read)[:, -1:]  # (1, 1, width)
 
-    def read(self, inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        """Read (rows, tokens, width) behind it.
+    def fork(self, rows: int) -> Any:
+        """A store of so many rows that have read it."""
+        return self.layers.fork(self._read, rows)
 
-        Gives the store of all, and the outputs from its own last token on: (rows, 1 + tokens, width).
+    def ends(self, inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """Read more behind it.
+
+        Parameters
+        ----------
+        inputs: (rows, tokens, width), padding to the right.
+        lengths: (rows,) tokens of each row that are none; 0 is allowed.
+
+        Returns
+        -------
+        The store of all, and the outputs at each row's last token, its own last where a row has none: (rows, width).
         """
-        read, last = self.layers.fork(self._read, len(inputs)), self._last.expand(len(inputs), -1, -1)
-        if not inputs.shape[1]:
-            return read, last
-        return read, torch.cat([last, self.layers.run(inputs, self._places(self.tokens, inputs), read)], dim=1)
+        rows, tokens = inputs.shape[:2]
+        read, own = self.fork(rows), self._last[0].expand(rows, -1)
+        if not tokens:
+            return read, own
+        real = torch.arange(tokens, device=inputs.device) < lengths[:, None]  # (rows, tokens)
+        wanted = (lengths - 1).clamp(min=0)[:, None]  # (rows, 1)
+        last = self.layers.run(inputs, self._places(self.tokens, inputs), read, wanted=wanted, real=real)[:, 0]
+        return read, torch.where(lengths[:, None] > 0, last, own)
 
     @staticmethod
     def _places(first: int, inputs: torch.Tensor) -> torch.Tensor:
@@ -137,13 +162,14 @@ class PlainLayers:
             activate(self.base, self.adapters)
         return DynamicCache(config=cast("Any", self.base.config))
 
-    def fork(self, read: DynamicCache, rows: int | None = None) -> DynamicCache:
+    def fork(self, read: DynamicCache, rows: int | None = None, tokens: int | None = None) -> DynamicCache:
         """See :meth:`InferenceLayers.fork`."""
         other = copy.copy(read)
         other.layers = [copy.copy(layer) for layer in read.layers]  # they replace their tensors, and change none
-        if rows is not None:
-            for layer in cast("list[Any]", other.layers):
-                layer.keys, layer.values = (part.expand(rows, -1, -1, -1) for part in (layer.keys, layer.values))
+        for layer in cast("list[Any]", other.layers):
+            layer.keys, layer.values = (
+                part[:, :, :tokens].expand(rows or len(part), -1, -1, -1) for part in (layer.keys, layer.values)
+            )
         if self.adapters is not None:
             activate(self.base, self.adapters)
         return other
@@ -155,6 +181,9 @@ class PlainLayers:
         places: torch.Tensor,
         read: DynamicCache | None = None,
         seen: torch.Tensor | None = None,
+        *,
+        wanted: torch.Tensor | None = None,
+        real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See :meth:`InferenceLayers.run`."""
         mask: dict[str, Any] = {}
@@ -168,4 +197,5 @@ class PlainLayers:
             activate(self.base, self.adapters)
         with arithmetic(self.dtype, inputs.device):
             out = self.base(inputs_embeds=inputs, position_ids=places, **({"use_cache": False} | mask))
-        return out.last_hidden_state
+        hidden = out.last_hidden_state  # (rows, tokens, width)
+        return hidden if wanted is None else hidden.gather(1, wanted[..., None].expand(-1, -1, hidden.shape[-1]))

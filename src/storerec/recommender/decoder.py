@@ -82,11 +82,11 @@ class Decoder:
         places = torch.from_numpy(recent.offsets[:-1].astype(np.int64)).to(device)[:, None] + steps
         flat = torch.from_numpy(np.append(recent.items, 0).astype(np.int64)).to(device)
         items = flat[places.clamp(max=len(flat) - 1)]  # (users, longest); padding is anything
-        read, hidden = self._opening.read(model.history_tokens(items))  # (users, 1 + tokens, width)
+        inputs = model.history_tokens(items)  # (users, tokens, width)
         tokens = counts * tokens_of_item(len(model.sizes), model.settings.history)  # (users,)
-        last = hidden.gather(1, tokens[:, None, None].expand(-1, -1, hidden.shape[-1]))[:, 0]
+        read, last = self._opening.ends(inputs, tokens)
         lengths = self._opening.tokens + tokens
-        total = torch.arange(self._opening.tokens + hidden.shape[1] - 1, device=device)
+        total = torch.arange(self._opening.tokens + inputs.shape[1], device=device)
         return Prefix(read, lengths, total < lengths[:, None]), last
 
     @cached_property

@@ -182,7 +182,7 @@ class CodeScorer(TrainableModule):
             hidden = self.base(
                 inputs_embeds=inputs, position_ids=places, attention_mask=mask[:, None], use_cache=False
             ).last_hidden_state  # (rows, total, width)
-        return self.answers(hidden[:, past.shape[1] :], count)
+        return self.answers(hidden[:, past.shape[1] :].unflatten(1, (count, -1))[:, :, -1])
 
     def extend(self, recommender: Recommender) -> None:
         """Know the items that ``recommender``, which this one started from, was extended by."""
@@ -205,10 +205,9 @@ class CodeScorer(TrainableModule):
         shown = self._read(candidates)  # (rows, candidates, positions, width)
         return torch.cat([shown, question.expand(*candidates.shape, -1, -1)], dim=2)
 
-    def answers(self, hidden: torch.Tensor, count: int) -> torch.Tensor:
-        """Logits of yes and no from the outputs of ``count`` blocks: (rows, tokens, width) -> (rows, count, 2)."""
-        last = hidden.unflatten(1, (count, -1))[:, :, -1]  # (rows, candidates, width)
-        with arithmetic(self.compute_dtype, hidden.device):
+    def answers(self, last: torch.Tensor) -> torch.Tensor:
+        """Logits of yes and no from the outputs at blocks' last tokens: (..., width) -> (..., 2)."""
+        with arithmetic(self.compute_dtype, last.device):
             logits = F.linear(F.dropout(last, self.settings.dropout, self.training), self.head)
         return logits if logits.dtype == torch.float64 else logits.float()
 

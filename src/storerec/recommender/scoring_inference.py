@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from storerec.data.judgements import Candidates
 from storerec.llm.inference import Opening, inference_layers
 from storerec.llm.progress import Progress
-from storerec.recommender.scoring import CodeScorer
+from storerec.recommender.scoring import CodeScorer, packing
 
 _TOGETHER = 32
 """Candidates of a history that are read at a time: their attention to each other is computed, though masked."""
@@ -88,23 +88,28 @@ def _scored(
     """
     device = model.backbone.device
     past, ends = model.past(*(torch.from_numpy(array).to(device) for array in history))
-    read, _ = opening.read(past[:, opening.tokens :])
-    real = torch.arange(past.shape[1], device=device) < ends[:, None]  # (groups, past tokens)
+    layers, read, begin, longest = opening.layers, opening.fork(len(past)), opening.tokens, past.shape[1]
+    shown = torch.arange(longest, device=device) < ends[:, None]  # (groups, past tokens): no padding
     counts, items = candidates.lengths[groups], np.append(candidates.items, 0).astype(np.int64)
     for first in range(0, int(counts.max()), _TOGETHER):
         here = np.clip(counts - first, 0, _TOGETHER)
         places, told = padded(np.arange(len(items)), candidates.offsets[groups] + first, here)
         blocks = model.blocks(torch.from_numpy(items[places]).to(device))  # (groups, candidates, block, width)
         count, size = blocks.shape[1:3]
-        within = torch.arange(count * size, device=device)
-        own = (within[:, None] >= within) & (within[:, None] // size == within // size)
-        seen = torch.cat(
-            [real[:, None].expand(-1, count * size, -1), own.expand(len(past), -1, -1)], dim=-1
-        )  # (groups, block tokens, all tokens)
-        layers = opening.layers
-        hidden = layers.run(blocks.flatten(1, 2), ends[:, None] + within % size, layers.fork(read), seen)
-        logits = model.answers(hidden, count).double()
+        at, seen = packing(ends, longest, count, size)
+        inputs = torch.cat([past, blocks.flatten(1, 2)], dim=1)  # (groups, total, width)
+        given = torch.from_numpy(told).to(device).repeat_interleave(size, 1)  # (groups, block tokens)
+        real = torch.cat([shown, given], dim=1)
+        asked = longest - begin + size * torch.arange(1, count + 1, device=device) - 1  # (candidates,): last of each
+        # the history is read with the first candidates: weights pass the memory once for both
+        last = layers.run(
+            inputs[:, begin:], at[:, begin:], read, seen[:, begin:], wanted=asked.expand(len(past), -1),
+            real=real[:, begin:],
+        )  # (groups, candidates, width)  # fmt: skip
+        logits = model.answers(last).double()
         yield places, told, (logits[..., 0] - logits[..., 1]).cpu().numpy()
+        if first + _TOGETHER < counts.max():
+            read, begin = layers.fork(read, tokens=longest), longest
 
 
 def padded(

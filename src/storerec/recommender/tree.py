@@ -25,11 +25,6 @@ class TorchTree:
         self._starts = [self._put(s) for s in tree.starts]
         self._codes = [self._put(c) for c in tree.codes]
         self._branching = [self._put(level) for level in _branching(tree)]
-        # steps over the most children that a node of the level has, where it is walked by ranges
-        self._steps = [
-            torch.arange(int(np.diff(s).max()) if t is None else 0, device=device)
-            for s, t in zip(tree.starts, self._dense, strict=True)
-        ]
         self._nodes: dict[int, torch.Tensor] = {}
 
     def extended(self, tree: CodeTree, codes: np.ndarray) -> TorchTree:
@@ -72,9 +67,16 @@ class TorchTree:
         dense = self._dense[level]
         if dense is not None:
             return dense[nodes].long()
+        if self.device.type == "cpu":
+            # numpy lists the children there are, a third of the time of what a GPU, which wants fixed shapes, does
+            return torch.from_numpy(self.source.children(level, nodes.numpy())).long()
+        return self._padded_children(level, nodes)
+
+    def _padded_children(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
+        """:meth:`children` of a level that is walked by ranges, in shapes that depend on no value."""
         starts = self._starts[level]
         first, count = starts[nodes], starts[nodes + 1] - starts[nodes]  # (...,)
-        steps = self._steps[level]
+        steps = torch.arange(self._most_children[level], device=self.device)
         child = (first[..., None] + steps).clamp(max=len(self._codes[level]) - 1)  # (..., most children)
         real = steps < count[..., None]
         size = self.sizes[level]
@@ -82,6 +84,11 @@ class TorchTree:
         table = torch.full((*nodes.shape, size + 1), -1, dtype=torch.int64, device=self.device)
         where = torch.where(real, self._codes[level][child].long(), size)
         return table.scatter(-1, where, torch.where(real, child, -1))[..., :size]
+
+    @cached_property
+    def _most_children(self) -> list[int]:
+        """Most children that a node of each level has."""
+        return [int(np.diff(starts).max()) for starts in self.source.starts]
 
 
 def _branching(tree: CodeTree) -> list[np.ndarray]:

@@ -110,9 +110,10 @@ class DenseTokenizer(TrainableModule):
         words = self.backbone.embed(content)  # (items, longest, width)
         both = torch.cat([words, self.dense_tokens.expand(rows, -1, -1)], dim=1)  # (items, longest + v, width)
         inputs = both.gather(1, source[..., None].expand(-1, -1, both.shape[-1]))  # tokens right after the content
-        run = self._run if layers is None else layers.run
-        hidden = run(inputs, places.expand(rows, -1))  # (items, longest + v, width)
         block = lengths[:, None] + torch.arange(v, device=content.device)  # (items, v)
+        if layers is not None:
+            return layers.run(inputs, places.expand(rows, -1), wanted=block, real=after < v)
+        hidden = self._run(inputs, places.expand(rows, -1))  # (items, longest + v, width)
         return hidden.gather(1, block[..., None].expand(-1, -1, hidden.shape[-1]))  # (items, v, width)
 
     def task_loss(self, dense: torch.Tensor, lengths: torch.Tensor, tasks: TaskBatch) -> torch.Tensor:
