@@ -82,15 +82,54 @@ def test_a_scorer_scores_added_items(store):
     assert len(store.score(["new-1", "item-0"], ["new-0", "item-1", "new-2"])) == 3
 
 
-def test_an_item_of_the_catalogue_or_without_attributes_is_refused_and_nothing_changes(store):
-    before = lists(store) if "new-1" in store.catalogue.ids else store.recommend(["item-0"], 24)
-    again = pl.concat([NEW, worlds.items().with_columns(price=pl.lit(""))[3:4].select(NEW.columns)])
-    with pytest.raises(DataError, match="'item-3' is in the catalogue already"):
-        store.add_items(Catalogue.from_frame(again))
+def test_items_without_text_or_attributes_are_refused_and_nothing_changes(store):
+    before = store.recommend(["item-0"], 24)
+    kept = pl.when(pl.col("item_id") != "new-1")
+    blank = NEW.with_columns(kept.then(name).otherwise(pl.lit(" ")).alias(name) for name in ("title", "kind"))
+    with pytest.raises(DataError, match="'new-1' has no text in title, kind"):
+        store.add_items(Catalogue.from_frame(blank))
     with pytest.raises(ConfigError, match="lack the attribute 'kind'"):
         store.add_items(Catalogue.from_frame(NEW.drop("kind")))
     assert len(store.catalogue) == len(store.table) == 24
     assert store.recommend(["item-0"], 24) == before
+
+
+def test_a_known_id_keeps_its_codes_and_takes_the_new_text(store):
+    known = worlds.items()[2:5].select("item_id", "title", "kind")
+    changed = pl.when(pl.col("item_id") == "item-3").then(pl.lit("a new name")).otherwise("title")
+    given = pl.concat([known.with_columns(title=changed), NEW[:1].select("item_id", "title", "kind")])
+    before, titles = store.table.codes, store.catalogue.titles.to_list()
+    found = store.add_items(Catalogue.from_frame(given))
+    assert found["status"].to_list() == ["unchanged", "updated", "unchanged", "added"]
+    assert found["codes"].to_list()[:3] == before[2:5].tolist()
+    assert np.array_equal(store.table.codes[:24], before)
+    titles[3] = "a new name"
+    assert store.catalogue.titles.to_list() == [*titles, "red shoes number 99"]
+    assert store.catalogue.rows(["item-3", "new-0"]).tolist() == [3, 24]
+    assert "a new name" in {one.title for one in store.recommend(["item-0"], 25)}
+
+
+def test_what_is_removed_is_in_no_list_and_still_read_in_histories(store, tmp_path):
+    store.add_items(Catalogue.from_frame(NEW))
+    whole = store.recommend(["item-0", "item-3"], 27)
+    gone = {whole[0].item_id, whole[4].item_id, "new-1"}
+    store.remove_items(sorted(gone))
+    store.save(tmp_path / "bundle")
+    for one in (store, STORE.load(tmp_path / "bundle", options=OPTIONS)):
+        left = one.recommend(["item-0", "item-3"], 27)
+        assert [item.item_id for item in left] == [item.item_id for item in whole if item.item_id not in gone]
+        np.testing.assert_allclose(
+            [item.score for item in left], [item.score for item in whole if item.item_id not in gone], atol=1e-5
+        )
+        assert one.recommend(sorted(gone), 3) != one.recommend(["item-9"], 3)  # the removed ones are read
+        with pytest.raises(DataError, match="'new-1' was removed"):
+            one.score(["item-0"], ["item-1", "new-1"])
+        with pytest.raises(DataError, match="no item 'nobody'"):
+            one.remove_items(["item-1", "nobody"])
+        assert not one.removed[1]
+    status = store.add_items(Catalogue.from_frame(NEW[1:2]))["status"].to_list()
+    assert status == ["restored"]
+    assert "new-1" in {item.item_id for item in store.recommend(["item-0"], 27)}
 
 
 def test_a_number_that_has_no_vectors_is_refused(store):

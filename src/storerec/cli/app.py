@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from storerec._version import __version__
-from storerec.cli import cluster, compare, demo, evaluate, fit, fit_scorer, inspect, recommend, score, tokenize, train
+from storerec.cli import (
+    add_items,
+    cluster,
+    compare,
+    demo,
+    evaluate,
+    fit,
+    fit_scorer,
+    inspect,
+    recommend,
+    remove_items,
+    score,
+    tokenize,
+    train,
+)
 
 app = typer.Typer(
     name="storerec",
@@ -16,7 +30,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # what is no StorerecError is our bug: show its plain traceback
 )
-for _verb in (fit, tokenize, cluster, train, evaluate, recommend, fit_scorer, score, inspect, compare, demo):
+for _verb in (
+    *(fit, tokenize, cluster, train, evaluate, recommend, add_items, remove_items),
+    *(fit_scorer, score, inspect, compare, demo),
+):
     _verb.add_to(app)
 
 

@@ -2,6 +2,7 @@
 
 from storerec.codes.clusterer import Clusterer, ClustererConfig
 from storerec.codes.collisions import POLICIES, Policy
+from storerec.codes.fit_report import CodebookFit
 from storerec.codes.report import CodeReport, PositionReport
 from storerec.codes.table import CodeTable, CodeTableConfig
 from storerec.codes.tree import DENSE_LIMIT, CodeTree
@@ -15,6 +16,7 @@ __all__ = [
     "CodeTable",
     "CodeTableConfig",
     "CodeTree",
+    "CodebookFit",
     "Policy",
     "PositionReport",
 ]

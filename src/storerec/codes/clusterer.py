@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -50,11 +50,19 @@ class ClustererConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """The fitted parts of one position: mean (D,), components (d, D), centres (k, d), all float64."""
+    """The fitted parts of one position, all float64.
+
+    Attributes
+    ----------
+    mean, components, centres: (D,), (d, D), (k, d).
+    spread: (101,) percentiles of the fitted items' squared distances to their centres; empty where they are not known,
+        as in what was fitted before they were kept.
+    """
 
     mean: Floats
     components: Floats
     centres: Floats
+    spread: Floats = field(default_factory=lambda: np.empty(0))
 
     def distances(self, vectors: np.ndarray) -> Floats:
         """Squared distances (rows, k) of raw vectors (rows, D) to the centres."""
@@ -66,12 +74,18 @@ class Position:
 
     def nearest(self, vectors: np.ndarray) -> NDArray[np.int32]:
         """The nearest centre (rows,) of raw vectors (rows, D); ties go to the smaller number."""
-        found = np.empty(len(vectors), np.int32)
+        return self.nearest_of(vectors)[0]
+
+    def nearest_of(self, vectors: np.ndarray) -> tuple[NDArray[np.int32], Floats]:
+        """As :meth:`nearest`, and the squared distance to it (rows,)."""
+        found, least = np.empty(len(vectors), np.int32), np.empty(len(vectors))
         step = max(1, _CACHED_VALUES // max(self.components.shape[1], len(self.centres)))
         for start in range(0, len(vectors), step):
             part = slice(start, start + step)
-            found[part] = self.distances(vectors[part]).argmin(axis=1)
-        return found
+            distances = self.distances(vectors[part])
+            found[part] = distances.argmin(axis=1)
+            least[part] = np.take_along_axis(distances, found[part][:, None], axis=1)[:, 0]
+        return found, least
 
 
 class Clusterer:
@@ -161,6 +175,18 @@ class Clusterer:
             list(pool.map(of_position, range(len(self._positions))))
         return codes
 
+    @property
+    def spread(self) -> Floats | None:
+        """Percentiles (positions, 101) of the fitted items' squared distances to their centres; None if unknown."""
+        known = all(len(position.spread) for position in self._positions)
+        return np.stack([position.spread for position in self._positions]) if known else None
+
+    def nearest_distances(self, vectors: np.ndarray) -> Floats:
+        """Squared distances in PCA space to the nearest centres: (n, v, D) -> (n, v). Raises like :meth:`assign`."""
+        _check(vectors, len(self._positions), self.width)
+        least = [position.nearest_of(vectors[:, i])[1] for i, position in enumerate(self._positions)]
+        return np.stack(least, axis=1)
+
     def distances(self, vectors: np.ndarray) -> NDArray[np.float32]:
         """Squared distances in PCA space to all centres.
 
@@ -201,11 +227,12 @@ class Clusterer:
         return means
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All state as float64 arrays ``mean.i``, ``components.i``, ``centres.i``, for saving."""
+        """All state as float64 arrays ``mean.i``, ``components.i``, ``centres.i``, ``spread.i``, for saving."""
         return {
             f"{name}.{i}": getattr(p, name)
             for i, p in enumerate(self._positions)
-            for name in ("mean", "components", "centres")
+            for name in ("mean", "components", "centres", "spread")
+            if name != "spread" or len(p.spread)
         }
 
     @classmethod
@@ -220,7 +247,7 @@ class Clusterer:
                 raise DataError(f"clusterer state lacks the array {missing}") from None
             if components.shape != (centres.shape[1], len(mean)):
                 raise DataError(f"clusterer state, position {i}: shapes do not fit together")
-            positions.append(Position(mean, components, centres))
+            positions.append(Position(mean, components, centres, arrays.get(f"spread.{i}", np.empty(0))))
         if not positions:
             raise DataError("clusterer state holds no position (no array 'mean.0')")
         return cls(tuple(positions))

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.decomposition import PCA
 
 from storerec.codes.clusterer import ClustererConfig, Floats, Position
+from storerec.codes.fit_report import quantiles
 
 _FEW_ROWS = 100
 """Rows per cluster up to which every start runs to its end, on all of them."""
@@ -50,8 +51,8 @@ def fit_position(
     fitted = Position(mean, components, _centres(low, clusters, config, seed, iterations))
     if more is not None:
         fitted = _refined(fitted, whole, more)
-    used = np.unique(fitted.nearest(x))
-    return Position(mean, components, np.ascontiguousarray(fitted.centres[used]))
+    found, distances = fitted.nearest_of(x)
+    return Position(mean, components, np.ascontiguousarray(fitted.centres[np.unique(found)]), quantiles(distances))
 
 
 def _centres(low: Floats, clusters: int, config: ClustererConfig, seed: int, iterations: int) -> Floats:

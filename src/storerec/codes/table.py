@@ -130,15 +130,29 @@ class CodeTable:
         """
         extra = self.policy == "extra"
         new = _checked_codes(codes, self.sizes[:-1] if extra else self.sizes)
-        sizes = self.sizes
         if extra:
             new = append_number(new, self.codes)
-            sizes = np.append(sizes[:-1], max(int(sizes[-1]), int(new[:, -1].max(initial=0)) + 1))
         elif self.policy == "reassign":
-            new = reassign(new, sizes, distances, self.codes)
+            new = reassign(new, self.sizes, distances, self.codes)
+        return self.joined(new, counts)
+
+    def joined(self, codes: np.ndarray, counts: np.ndarray | None = None) -> CodeTable:
+        """A new table with items appended whose codes stand already, as :meth:`extend` gave them out.
+
+        Takes codes (m, L) and counts (m,), None for zero. Raises :class:`DataError` for codes outside the sizes (but
+        the number that policy ``extra`` appends), and for a tuple given out twice under ``reassign``.
+        """
+        sizes = self.sizes
+        if self.policy == "extra" and codes.ndim == 2 and len(codes):
+            sizes = np.append(sizes[:-1], max(int(sizes[-1]), int(codes[:, -1].max()) + 1))
+        new = _checked_codes(codes, sizes)
         counts_all = np.concatenate([self.counts, _checked_counts(counts, len(new))])
         whole = CodeTable(np.concatenate([self.codes, new]), sizes, self.policy, counts_all, self.smoothing)
         buckets = Buckets(self.tuples, self.tuple_of, self.bucket_starts, self.bucket_items).joined(new)
+        if self.policy != "bucket" and len(buckets.tuples) < len(self.tuples) + len(new):
+            raise DataError(
+                f"codes given out before are given to another item, which policy '{self.policy}' never does"
+            )
         cached = whole.__dict__  # where cached properties live
         cached["_grouped"] = buckets.tuples, buckets.tuple_of
         cached["bucket_starts"], cached["bucket_items"] = buckets.starts, buckets.items

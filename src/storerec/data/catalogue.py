@@ -138,6 +138,14 @@ class Catalogue:
         whole.__dict__["_index"] = self._index.joined(whole.ids)  # where cached properties live
         return whole
 
+    def replaced(self, rows: np.ndarray, items: Catalogue) -> Catalogue:
+        """Give the items at ``rows`` (m,) the texts of ``items`` (m of them, of the same ids); ids and rows stay."""
+        at = pl.Series(rows, dtype=pl.UInt32)
+        texts = [self.frame[name].scatter(at, items.frame[name]) for name in self.attributes]
+        whole = Catalogue(self.frame.with_columns(texts), self.title_attribute)
+        whole.__dict__["_index"] = self._index  # where cached properties live
+        return whole
+
     def select(self, rows: np.ndarray) -> Catalogue:
         """Return a catalogue of the given rows (integers or a mask), in the order given."""
         rows = np.asarray(rows)

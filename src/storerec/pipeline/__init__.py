@@ -6,6 +6,8 @@ from storerec.pipeline.config import PRESETS, StoreConfig
 from storerec.pipeline.demo import run_demo
 from storerec.pipeline.evaluate import evaluate_run
 from storerec.pipeline.folder import RunFolder
+from storerec.pipeline.live import Live
+from storerec.pipeline.requests import RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest
 from storerec.pipeline.stages import cluster, fit, tokenize, train
 from storerec.pipeline.store import STORE
 
@@ -14,8 +16,13 @@ __all__ = [
     "STORE",
     "Explanation",
     "Inspection",
+    "Live",
+    "RecommendAnswer",
+    "RecommendRequest",
     "Recommendation",
     "RunFolder",
+    "ScoreAnswer",
+    "ScoreRequest",
     "StoreConfig",
     "cluster",
     "evaluate_run",

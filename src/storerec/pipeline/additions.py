@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from storerec.codes import CodeTable
 from storerec.data.catalogue import Catalogue
 from storerec.errors import DataError
 from storerec.llm.progress import Progress
@@ -17,32 +20,86 @@ if TYPE_CHECKING:
     from storerec.llm.inference import InferenceLayers
     from storerec.pipeline.store import STORE
 
+Status = Literal["added", "unchanged", "updated", "restored"]
 
-def add_items(store: STORE, items: Catalogue, layers: InferenceLayers) -> np.ndarray:
-    """Give ``items`` codes and make ``store`` know them; their codes (m, positions).
 
-    Nothing of ``store`` changes where an error is raised.
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """What adding some items comes to, before anything has changed.
+
+    Attributes
+    ----------
+    items: all of them, with the catalogue's attributes.
+    status: (n,) what becomes of each: ``added``; or, of one that is known, ``updated`` where its text has changed,
+        ``restored`` where it had been removed, else ``unchanged``. Codes once given out stay what they are.
+    codes: (n, positions) those it gets, or has.
+    changed: (n,) bool, known ones whose text is another.
+    table: the code table with the new ones in it.
+    distances: (n, dense tokens) squared distances of the new ones to their centres; of others 0.
+    """
+
+    items: Catalogue
+    status: NDArray[np.str_]
+    codes: NDArray[np.int32]
+    changed: NDArray[np.bool_]
+    table: CodeTable
+    distances: NDArray[np.float64]
+
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        """(n,) which the catalogue did not have."""
+        return self.status == "added"
+
+    def frame(self) -> pl.DataFrame:
+        """``item_id``, ``status`` and ``codes``, in the order given."""
+        columns = {"item_id": self.items.ids, "status": self.status.tolist(), "codes": self.codes.tolist()}
+        return pl.DataFrame(columns, schema_overrides={"codes": pl.List(pl.Int32), "status": pl.String})
+
+
+def planned(store: STORE, items: Catalogue, layers: InferenceLayers) -> Addition:
+    """What adding ``items`` comes to; changes nothing.
 
     Raises
     ------
     ConfigError: the items lack an attribute the tokenizer reads.
-    DataError: an item is in the catalogue already, or gets a code that the recommender has no vectors for.
+    DataError: an item has no text to read, or gets a code that the recommender has no vectors for.
     """
-    check_content(items, store.tokenizer.settings)
-    known = np.flatnonzero(store.catalogue.rows(items.ids) >= 0)
-    if known.size:
-        raise DataError(f"item '{items.ids[int(known[0])]}' is in the catalogue already; its codes stay what they are")
-    items = _as_the_catalogue(items, store.catalogue)
-    dense = encode_items(store.tokenizer, items, store.options, Progress(enabled=False), layers=layers)
-    distances = store.clusterer.distances(dense) if store.table.policy == "reassign" else None
-    table = store.table.extend(store.clusterer.assign(dense), distances)
-    codes = table.codes[len(store.table) :]
-    beyond = (codes >= store.table.sizes).any(axis=1)
-    if beyond.any():
-        item = items.ids[int(np.argmax(beyond))]
-        raise DataError(
-            f"item '{item}': policy 'extra' has no number left for another item of its codes; train anew with it"
-        )
+    read = check_content(items, store.tokenizer.settings)
+    rows = store.catalogue.rows(items.ids)
+    items = _as_the_catalogue(items, rows, store.catalogue)
+    _check_text(items, read)
+    new, at = rows < 0, np.maximum(rows, 0)
+    differs = [(store.catalogue.frame[name][at] != items.frame[name]).to_numpy() for name in items.attributes]
+    changed = ~new & np.logical_or.reduce(differs)
+    status = np.select([new, store.removed[at], changed], ["added", "restored", "updated"], "unchanged")
+    table, codes = store.table, store.table.codes[at].copy()
+    apart = np.zeros((len(items), store.tokenizer.settings.dense_tokens))
+    if new.any():
+        some = items.select(new)
+        dense = encode_items(store.tokenizer, some, store.options, Progress(enabled=False), layers=layers)
+        distances = store.clusterer.distances(dense) if table.policy == "reassign" else None
+        table = table.extend(store.clusterer.assign(dense), distances)
+        codes[new] = table.codes[len(store.table) :]
+        _check_codes(some, codes[new], store.table)
+        apart[new] = store.clusterer.nearest_distances(dense)
+    return Addition(items, status, codes, changed, table, apart)
+
+
+def apply(store: STORE, addition: Addition) -> None:
+    """Let ``store`` know what was :func:`planned` for it as it is now."""
+    new = addition.new
+    if new.any():
+        grow(store, addition.items.select(new), addition.codes[new], addition.table)
+    if addition.changed.any():
+        some = addition.items.select(addition.changed)
+        store.catalogue = store.catalogue.replaced(store.catalogue.rows(some.ids), some)
+    back = addition.status == "restored"
+    if back.any():
+        store.removed[store.catalogue.rows(addition.items.ids.filter(pl.Series(back)))] = False
+
+
+def grow(store: STORE, items: Catalogue, codes: np.ndarray, table: CodeTable) -> None:
+    """Append ``items`` with ``codes`` (m, positions), which are the last ones of ``table``."""
     tree = store.recommender.tree.source.extended(table)
     catalogue = store.catalogue.concat(items)
     store.recommender.extend(tree, codes)
@@ -50,10 +107,33 @@ def add_items(store: STORE, items: Catalogue, layers: InferenceLayers) -> np.nda
         store.scorer.extend(store.recommender)
     store.system = store.system.grown(table)
     store.table, store.catalogue = table, catalogue
-    return codes
+    store.removed = np.append(store.removed, np.zeros(len(items), bool))
+    store.forget_scoring()
 
 
-def _as_the_catalogue(items: Catalogue, catalogue: Catalogue) -> Catalogue:
-    """``items`` with the attributes of ``catalogue``: empty where they lack one that is not read, without others."""
-    lacking = [pl.lit("").alias(name) for name in catalogue.attributes if name not in items.attributes]
-    return Catalogue(items.frame.with_columns(lacking).select(catalogue.frame.columns), catalogue.title_attribute)
+def _as_the_catalogue(items: Catalogue, rows: NDArray[np.int64], catalogue: Catalogue) -> Catalogue:
+    """``items`` with the attributes of ``catalogue``: what they lack stays as it is, or is empty in a new one."""
+    columns = []
+    for name in catalogue.attributes:
+        if name not in items.attributes:
+            stored = catalogue.frame[name][np.maximum(rows, 0)]
+            columns.append(
+                pl.select(pl.when(pl.Series(rows >= 0)).then(stored).otherwise(pl.lit("")).alias(name))[name]
+            )
+    return Catalogue(items.frame.with_columns(columns).select(catalogue.frame.columns), catalogue.title_attribute)
+
+
+def _check_text(items: Catalogue, read: tuple[str, ...]) -> None:
+    texts = items.frame.select(pl.all_horizontal(pl.col(name).str.strip_chars() == "" for name in read)).to_series()
+    if texts.any():
+        item = items.ids[int(np.argmax(texts.to_numpy()))]
+        raise DataError(f"item '{item}' has no text in {', '.join(read)}: its codes would say nothing; give it a text")
+
+
+def _check_codes(items: Catalogue, codes: np.ndarray, before: CodeTable) -> None:
+    beyond = (codes >= before.sizes).any(axis=1)
+    if beyond.any():
+        item = items.ids[int(np.argmax(beyond))]
+        raise DataError(
+            f"item '{item}': policy 'extra' has no number left for another item of its codes; train anew with it"
+        )

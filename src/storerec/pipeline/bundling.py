@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import polars as pl
 import torch
 
 from storerec.bundle import MANIFEST, Bundle, read_bundle, write_bundle
+from storerec.bundle.journal import Journal
 from storerec.codes import Clusterer, CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
-from storerec.errors import BundleError
+from storerec.errors import BundleError, StorerecWarning
 from storerec.llm.backbone import Backbone, BackboneConfig
 from storerec.llm.trainable import TrainableModule
 from storerec.pipeline.answers import Inspection
+from storerec.pipeline.changes import inspected, replay, training_of
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.store import STORE
 from storerec.recommender import Recommender
@@ -54,19 +57,47 @@ def save_bundle(folder: Path, store: STORE) -> None:
                 "title_attribute": store.catalogue.title_attribute,
                 "columns": store.catalogue.frame.to_dict(as_series=False),
             },
-            "run": {"seed": store.options.seed, "codes": store.code_report().to_json()},
+            "run": {
+                "seed": store.options.seed,
+                "codes": store.code_report().to_json(),
+                "removed": store.catalogue.ids.filter(pl.Series(store.removed)).to_list(),
+            },
         }
         | ({"scorer": scorer.settings.model_dump(mode="json")} if scorer else {}),
     )
 
 
 def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> STORE:
-    """Read a bundle (or a run folder's) and put its parts together.
+    """Read a bundle (or a run folder's), put its parts together and do what its journal of changes says.
 
     Raises
     ------
-    BundleError: the folder is no bundle, a file of it is missing, truncated or altered, or the backbone found under
-        its name is not the one it was trained on.
+    BundleError: the folder is no bundle, a file of it is missing, truncated or altered, the backbone found under its
+        name is not the one it was trained on, or the journal beside it does not fit.
+
+    Warns
+    -----
+    StorerecWarning: items of the journal were added under another training, and are encoded anew at each load until
+        :class:`storerec.pipeline.Live` has opened the folder.
+    """
+    store, journal, training = load_unchanged(folder, backbone=backbone, options=options)
+    changes = journal.since()
+    journal.close()
+    if again := replay(store, changes, training, store.encoding):
+        warnings.warn(
+            f"{len(again)} items were added under another training of {folder}; they are encoded anew",
+            StorerecWarning,
+            stacklevel=3,
+        )
+    return store
+
+
+def load_unchanged(folder: Path, *, backbone: str | None, options: RunOptions) -> tuple[STORE, Journal, str]:
+    """Read a bundle as it was written; its journal of changes, and the identity of its training, beside.
+
+    Raises
+    ------
+    BundleError: as :func:`load_bundle`.
     """
     folder, saved = open_bundle(folder)
     config = StoreConfig.parse(saved.documents["config"], source=str(folder / "config.json"))
@@ -93,7 +124,7 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
             part.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in saved.tensors[name].items()})
         except (KeyError, RuntimeError) as error:
             raise BundleError(f"{folder / name}.safetensors does not fit the configuration: {error}") from None
-    return STORE(
+    store = STORE(
         catalogue,
         config,
         tokenizer,
@@ -103,13 +134,26 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
         options.model_copy(update={"seed": seed}),
         scorer=scorer,
     )
+    store.remove_items(saved.documents["run"].get("removed", []))  # bundles before 0.2 have no such list
+    return store, Journal.beside(folder), training_of(saved.manifest)
 
 
 def load_inspection(folder: Path) -> Inspection:
     """Read what explains a bundle's (or a run folder's) items, without the language model."""
-    _, saved = open_bundle(folder)
+    folder, saved = open_bundle(folder)
     table, tree = CodeTable.from_arrays(saved.tensors["table"]), CodeTree.from_arrays(saved.tensors["tree"])
-    return Inspection(_catalogue(saved), table, tree)
+    journal = Journal.beside(folder)
+    changes = journal.since()
+    journal.close()
+    found, others = inspected(Inspection(_catalogue(saved), table, tree), changes, training_of(saved.manifest))
+    if others:
+        warnings.warn(
+            f"{others} items were added under another training of {folder}; they have no codes here before "
+            "`storerec add-items` or a server has opened it",
+            StorerecWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def open_bundle(folder: Path) -> tuple[Path, Bundle]:

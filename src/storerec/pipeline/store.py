@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
-from storerec.pipeline.additions import add_items
+from storerec.pipeline.additions import apply, planned
 from storerec.pipeline.answers import Explanation, Inspection, Recommendation, Score, scored
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
@@ -47,7 +48,8 @@ class STORE:
 
     Attributes
     ----------
-    catalogue: the items it knows.
+    catalogue: the items it knows, removed ones among them.
+    removed: (items,) bool, which are in no list any more.
     config: what it was trained as.
     scorer: the yes/no scorer, if one was trained.
     """
@@ -66,6 +68,7 @@ class STORE:
         scorer: CodeScorer | None = None,
     ) -> None:
         self.catalogue, self.config, self.options = catalogue, config, options
+        self.removed = np.zeros(len(catalogue), bool)
         self.clusterer, self.table = clusterer, table
         # no dropout and no gradients from here on, whether trained just now or read from files
         self.tokenizer = tokenizer.requires_grad_(False).eval()
@@ -185,8 +188,12 @@ class STORE:
         ]
 
     def recommend_batch(self, histories: Histories, k: int = 10, *, exclude: Exclusions | None = None) -> RankedLists:
-        """The ``k`` most probable next items of many users at once, as catalogue rows."""
-        return self.system.recommend(histories, k, exclude=exclude or Exclusions())
+        """The ``k`` most probable next items of many users at once, as catalogue rows; none that were removed."""
+        exclude = exclude or Exclusions()
+        if self.removed.any():
+            given = np.empty(0, np.int64) if exclude.items is None else exclude.items
+            exclude = replace(exclude, items=np.union1d(given, np.flatnonzero(self.removed)))
+        return self.system.recommend(histories, k, exclude=exclude)
 
     @property
     def scored_by(self) -> str:
@@ -206,8 +213,11 @@ class STORE:
 
         Raises
         ------
-        DataError: there is no candidate, one is unknown, or none of a non-empty history's ids is known.
+        DataError: there is no candidate, one is unknown or removed, or none of a non-empty history's ids is known.
         """
+        for row in self.catalogue.rows(list(candidates)).tolist() if self.removed.any() else ():
+            if row >= 0 and self.removed[row]:
+                raise DataError(f"candidates: item '{self.catalogue.ids[row]}' was removed")
         return scored(self.catalogue, self._scoring, self._known(list(history)), candidates)
 
     @cached_property
@@ -218,30 +228,54 @@ class STORE:
         normaliser = self.config.search.normaliser
         return LikelihoodScorer(self.system.decoder, self.table, normaliser=normaliser)
 
+    def encoding(self) -> InferenceLayers:
+        """What reads texts of items; made at the first call, which takes seconds."""
+        return self._encoding
+
     @cached_property
     def _encoding(self) -> InferenceLayers:
-        """What reads text of new items: seconds to make."""
         return encoding_layers(self.tokenizer, self.options)
 
     def add_items(self, items: Catalogue) -> pl.DataFrame:
-        """Make new items recommendable, from their text alone: a frame of ``item_id`` and ``codes``.
+        """Make new items recommendable, from their text alone: a frame of ``item_id``, ``status`` and ``codes``.
 
-        They get the codes of their nearest clusters, with collisions settled by the table's policy; codes that were
-        given out before stay what they are. Nothing is trained or built anew: with a million items and policy
-        ``bucket`` it takes what reading the text takes, and copies of some tens of milliseconds (docs/performance.md).
-        The items are in memory and in what :meth:`save` writes; a run folder this was opened from does not learn of
-        them. Not while another thread searches.
+        New items (``added``) get the codes of their nearest clusters, with collisions settled by the table's policy.
+        An id that is there already keeps its codes, whatever its text says now: with another text it is ``updated``
+        (the text is what people see; codes follow at the next training), after :meth:`remove_items` it is ``restored``,
+        else ``unchanged``. Nothing is trained or built anew: with a million items and policy ``bucket`` it takes what
+        reading the text takes, and copies of some tens of milliseconds (docs/performance.md).
+
+        The items are in memory and in what :meth:`save` writes; :class:`storerec.pipeline.Live` keeps them beside a
+        bundle. Not while another thread searches.
 
         Raises
         ------
         ConfigError: the items lack an attribute the tokenizer reads.
-        DataError: an item is in the catalogue already, or policy ``extra`` has no number left for it. Nothing is added
-            then.
+        DataError: an item has no text, or policy ``extra`` has no number left for it, or ``reassign`` no codes. Nothing
+            is added then.
         """
-        codes = add_items(self, items, self._encoding)
+        addition = planned(self, items, self._encoding)
+        apply(self, addition)
+        return addition.frame()
+
+    def remove_items(self, ids: Sequence[str]) -> None:
+        """Take items out of all lists from now on; histories that hold them are read as before.
+
+        Their codes stay theirs, and :meth:`add_items` brings them back.
+
+        Raises
+        ------
+        DataError: an id is unknown. Nothing is removed then.
+        """
+        rows = self.catalogue.rows(list(ids)) if len(ids) else np.empty(0, np.int64)
+        if (rows < 0).any():
+            raise DataError(f"no item '{list(ids)[int(np.argmin(rows))]}' in the catalogue")
+        self.removed[rows] = True
+
+    def forget_scoring(self) -> None:
+        """Make what scores anew at the next call, where it knows the code table as it was."""
         if self.scorer is None:
-            self.__dict__.pop("_scoring", None)  # it scores by the table as it was
-        return _codes_frame(items, codes)
+            self.__dict__.pop("_scoring", None)
 
     def tokenize(self, items: Catalogue) -> pl.DataFrame:
         """Semantic IDs of ``items``, known or new: a frame of ``item_id`` and ``codes`` (list of integers).

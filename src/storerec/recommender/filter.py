@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +27,26 @@ class Filter:
     items: np.ndarray
 
     @classmethod
-    def build(cls, n_items: int, histories: Histories, *, own: bool, banned: np.ndarray | None) -> Filter:
-        """From exclusions: ``own`` bans each user's history, ``banned`` rows are banned for everyone."""
+    def build(
+        cls,
+        n_items: int,
+        histories: Histories,
+        *,
+        own: bool,
+        banned: np.ndarray | None,
+        each: Sequence[np.ndarray] | None = None,
+    ) -> Filter:
+        """From exclusions: ``own`` bans each user's history, ``banned`` rows for everyone, ``each`` for one user."""
         allowed = np.ones(n_items, bool)
         if banned is not None:
             allowed[banned] = False
-        if not own:
-            return cls(allowed, np.empty(0, np.int64), np.empty(0, np.int64))
-        users = np.repeat(np.arange(len(histories)), histories.lengths)
-        pairs = np.unique(users * np.int64(n_items) + histories.items)
+        pairs = np.empty(0, np.int64)  # user x items + item
+        if own:
+            users = np.repeat(np.arange(len(histories)), histories.lengths)
+            pairs = users * np.int64(n_items) + histories.items
+        if each is not None:
+            pairs = np.concatenate([pairs, *(user * n_items + rows for user, rows in enumerate(each))])
+        pairs = np.unique(pairs.astype(np.int64))
         pairs = pairs[allowed[pairs % n_items]]
         return cls(allowed, pairs // n_items, pairs % n_items)
 

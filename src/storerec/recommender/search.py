@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -66,6 +67,7 @@ class BeamSearch:
         *,
         own: bool = False,
         banned: np.ndarray | None = None,
+        each: Sequence[np.ndarray] | None = None,
         progress: Progress | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search all ``histories``, ``batch_users`` at a time.
@@ -75,6 +77,7 @@ class BeamSearch:
         k: items per user.
         own: never return items of the user's own history (all of it, not only the part that is read).
         banned: rows never to return to anyone.
+        each: for each user, rows never to return to that one.
 
         Returns
         -------
@@ -92,7 +95,8 @@ class BeamSearch:
         )
         for chosen in shown:
             part = histories.select(chosen)
-            filter_ = Filter.build(len(self.table.codes), part, own=own, banned=banned)
+            ones = None if each is None else [each[user] for user in chosen]
+            filter_ = Filter.build(len(self.table.codes), part, own=own, banned=banned, each=ones)
             nodes, totals, whole = self._search(part, k, filter_)
             items[chosen], scores[chosen] = self._items(nodes, totals, whole, k, filter_)
         return items, scores

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from storerec.codes import CodeTable
@@ -47,4 +49,11 @@ class GenerativeSystem:
         """Rank the best ``k`` items for each user by the log-probability of their codes (plus their bucket share)."""
         banned = np.flatnonzero(~exclude.allowed(self._n_items)) if exclude.items is not None else None
         items, scores = self._search(histories, k, own=exclude.history, banned=banned, progress=self.progress)
+        return RankedLists(items, scores)
+
+    def recommend_each(
+        self, histories: Histories, k: int, each: Sequence[np.ndarray], banned: np.ndarray
+    ) -> RankedLists:
+        """As :meth:`recommend`, with rows that one user must not get (``each``, by user) and ``banned`` for all."""
+        items, scores = self._search(histories, k, banned=banned, each=each, progress=self.progress)
         return RankedLists(items, scores)

@@ -1,0 +1,157 @@
+"""A STORE that changes while it is used: each change is on disk before it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from storerec.bundle.journal import Change, Journal
+from storerec.codes import CodebookFit
+from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
+from storerec.errors import DataError, StorerecError
+from storerec.pipeline.additions import apply, planned
+from storerec.pipeline.answers import Explanation
+from storerec.pipeline.bundling import load_unchanged
+from storerec.pipeline.changes import changes_of, replay
+from storerec.pipeline.requests import (
+    RecommendAnswer,
+    RecommendRequest,
+    ScoreAnswer,
+    ScoreRequest,
+    recommend_all,
+    score_all,
+)
+from storerec.pipeline.store import STORE
+
+
+class Live:
+    """A trained STORE with the journal of changes beside its bundle: items come and go while it answers.
+
+    What another process adds to or removes from the same bundle is seen at the next call. Not for several threads at a
+    time. Make one with :meth:`open`.
+
+    Attributes
+    ----------
+    store: the STORE as it is now.
+    """
+
+    def __init__(self, store: STORE, journal: Journal, training: str) -> None:
+        self.store, self._journal, self._training = store, journal, training
+        self._seen, self._version = 0, -1
+        self._catch_up()
+
+    @classmethod
+    def open(cls, folder: Path | str, *, backbone: str | None = None, options: RunOptions | None = None) -> Live:
+        """Open a bundle, or a run folder's, with all that was changed since it was written.
+
+        Items that were added to an earlier training of the folder are encoded anew, and journalled so.
+
+        Raises
+        ------
+        BundleError: as :meth:`STORE.load`.
+        """
+        parts = load_unchanged(Path(folder), backbone=backbone, options=options or RunOptions())
+        return cls(*parts)
+
+    def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendAnswer | StorerecError]:
+        """Answer several users in one batch; a bad request becomes its own error, and the others are answered."""
+        self._catch_up()
+        return recommend_all(self.store, requests)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreAnswer | StorerecError]:
+        """Score several users' candidates; a bad request becomes its own error, and the others are answered."""
+        self._catch_up()
+        return score_all(self.store, requests)
+
+    def add_items(self, items: Catalogue) -> pl.DataFrame:
+        """As :meth:`STORE.add_items`; the items are on disk when it returns.
+
+        Raises
+        ------
+        ConfigError, DataError: as there; nothing is added then.
+        BundleError: the journal cannot be written; nothing is added then.
+        """
+        layers = self.store.encoding()  # seconds at the first time, in which others may write
+        with self._journal.alone():
+            self._catch_up()
+            addition = planned(self.store, items, layers)
+            self._append(changes_of(addition, self._training))
+        apply(self.store, addition)
+        return addition.frame()
+
+    def remove_items(self, ids: Sequence[str]) -> pl.DataFrame:
+        """As :meth:`STORE.remove_items`: a frame of ``item_id`` and ``status``, ``removed`` or, before, ``absent``.
+
+        Raises
+        ------
+        DataError: an id is unknown; nothing is removed then.
+        BundleError: the journal cannot be written; nothing is removed then.
+        """
+        ids = list(dict.fromkeys(ids))
+        with self._journal.alone():
+            self._catch_up()
+            rows = self._known(ids)
+            gone = self.store.removed[rows].tolist()
+            self._append([Change("remove", one) for one, was in zip(ids, gone, strict=True) if not was])
+        self.store.remove_items(ids)
+        status = ["absent" if was else "removed" for was in gone]
+        return pl.DataFrame({"item_id": ids, "status": status}, schema=dict.fromkeys(("item_id", "status"), pl.String))
+
+    def codebook_fit(self) -> CodebookFit | None:
+        """How the codebook fits the items added under this training; None where there are none or it is not known."""
+        self._catch_up()
+        told = [one.distances for one in self._journal.since() if one.training == self._training]
+        distances = np.array([one for one in told if one is not None])
+        spread = self.store.clusterer.spread
+        return CodebookFit.of(distances, spread) if len(distances) and spread is not None else None
+
+    def removed(self, item_id: str) -> bool:
+        """Whether an item was taken out of the lists; DataError for an unknown one."""
+        self._catch_up()
+        return bool(self.store.removed[self._known([item_id])[0]])
+
+    def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
+        """What the codes say about an item; DataError for an unknown one."""
+        self._catch_up()
+        return self.store.explain(item_id, neighbours=neighbours)
+
+    def search(self, text: str, limit: int = 20) -> list[tuple[str, str]]:
+        """Ids and titles of items whose title holds ``text``, whatever its case; those that begin with it first."""
+        self._catch_up()
+        titles, wanted = self.store.catalogue.titles.str.to_lowercase(), text.strip().lower()
+        found = titles.str.contains(wanted, literal=True).to_numpy() & ~self.store.removed
+        rows = np.flatnonzero(found)
+        first = titles.str.starts_with(wanted).to_numpy()[rows]
+        rows = rows[np.argsort(~first, kind="stable")][:limit].tolist()
+        return [(self.store.catalogue.ids[row], self.store.catalogue.titles[row]) for row in rows]
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    def _known(self, ids: Sequence[str]) -> np.ndarray:
+        rows = self.store.catalogue.rows(ids)
+        if (rows < 0).any():
+            raise DataError(f"no item '{ids[int(np.argmin(rows))]}' in the catalogue")
+        return rows
+
+    def _append(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._seen = self._journal.append(changes)
+
+    def _catch_up(self) -> None:
+        """Do what others have written since; what has to be encoded anew is written down."""
+        version = self._journal.version()
+        if version == self._version:
+            return
+        changes = self._journal.since(self._seen)
+        again = replay(self.store, changes, self._training, self.store.encoding)
+        self._seen = max([self._seen, *(change.number for change in changes)])
+        self._version = version
+        if again:
+            with self._journal.alone():
+                self._append(again)
