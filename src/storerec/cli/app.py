@@ -10,6 +10,7 @@ from storerec._version import __version__
 from storerec.cli import (
     add_items,
     cluster,
+    cold_start,
     compare,
     demo,
     evaluate,
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 for _verb in (
     *(fit, tokenize, cluster, train, evaluate, recommend, add_items, remove_items),
-    *(fit_scorer, score, inspect, compare, demo),
+    *(fit_scorer, score, inspect, compare, cold_start, demo),
 ):
     _verb.add_to(app)
 

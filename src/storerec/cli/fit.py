@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from storerec.cli import options
 from storerec.cli.ending import verb
 from storerec.cli.output import code_tables, show
 from storerec.cli.tables import Tables
-
-if TYPE_CHECKING:
-    from storerec.pipeline import StoreConfig
 
 
 class BadRows(StrEnum):
@@ -44,14 +41,6 @@ DataOption = Annotated[
         help="Instead of tables a public dataset's raw files: mind, yelp, amazon or movielens; "
         "or movielens-100k alone, which is fetched. The paper presets reduce mind and yelp as the paper does.",
     ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings as JSON; over those of --preset if given."),
-]
-PresetOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Settings by name: cpu (the default), paper-mind or paper-yelp."),
 ]
 InOrderOption = Annotated[
     bool, typer.Option("--in-order", help="Events stand in time order in the file: no times needed.")
@@ -85,8 +74,8 @@ def fit(
     items: ItemsOption = None,
     events: EventsOption = None,
     data: DataOption = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
+    config: options.ConfigOption = None,
+    preset: options.PresetOption = None,
     item_id: Annotated[str, typer.Option(metavar="COLUMN", help="Item ids, in both files.")] = "item_id",
     user_id: Annotated[str, typer.Option(metavar="COLUMN", help="User ids.")] = "user_id",
     timestamp: Annotated[str, typer.Option(metavar="COLUMN", help="Times of the events.")] = "timestamp",
@@ -122,7 +111,9 @@ def fit(
         unknown=unknown.value,
         paper_seed=seed if preset in ("paper-mind", "paper-yelp") else None,
     )
-    settings = _settings(config, preset)  # before the data: its faults are found at once
+    from storerec.pipeline import StoreConfig
+
+    settings = StoreConfig.assembled(preset, config)  # before the data: its faults are found at once
     run_options = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress)
     catalogue, histories = tables.read()
 
@@ -142,17 +133,3 @@ def fit(
         f"The bundle is {out / 'bundle'}. Next: storerec evaluate {out}, or "
         f"storerec recommend {out} --history ID,ID,...",
     )
-
-
-def _settings(config: Path | None, preset: str | None) -> StoreConfig:
-    """Settings of a file, of a preset (cpu by default), or the file's fields over the preset's."""
-    from storerec.config import merged
-    from storerec.pipeline import StoreConfig
-
-    if config is None:
-        return StoreConfig.preset(preset or "cpu")
-    own = StoreConfig.read(config)
-    if preset is None:
-        return own
-    base = StoreConfig.preset(preset).model_dump()
-    return StoreConfig.parse(merged(base, own.model_dump(exclude_unset=True)), source=str(config))

@@ -46,6 +46,14 @@ DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Arithmetic of training; auto goes by what the processor does well.")
 ]
 ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings as JSON; over those of --preset if given."),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Settings by name: cpu (the default), paper-mind or paper-yelp."),
+]
 BackboneOption = Annotated[
     str | None,
     typer.Option(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from storerec.codes import ClustererConfig, CodeTableConfig
-from storerec.config import Config
+from storerec.config import Config, merged
 from storerec.data.splits import SplitConfig
 from storerec.errors import ConfigError
 from storerec.evaluation import EvaluationConfig
@@ -41,6 +42,22 @@ class StoreConfig(Config):
 
     evaluation: EvaluationConfig = EvaluationConfig()
     """Metrics and intervals."""
+
+    @classmethod
+    def assembled(cls, preset: str | None, file: Path | None) -> StoreConfig:
+        """Settings of a file, of a preset (``cpu`` by default), or the file's fields over the preset's.
+
+        Raises
+        ------
+        ConfigError: no such preset, or the file is missing or wrong.
+        """
+        if file is None:
+            return cls.preset(preset or "cpu")
+        own = cls.read(file)
+        if preset is None:
+            return own
+        base = cls.preset(preset).model_dump()
+        return cls.parse(merged(base, own.model_dump(exclude_unset=True)), source=str(file))
 
     @classmethod
     def preset(cls, name: str) -> StoreConfig:

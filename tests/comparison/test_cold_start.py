@@ -1,0 +1,76 @@
+"""New items from hiding to the table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from storerec.comparison.cold_start import cold_start
+from storerec.config import RunOptions
+from storerec.data.cold_items import hide_items
+from storerec.errors import DataError
+from storerec.llm.progress import Progress
+from storerec.pipeline import Live
+from storerec.systems.sasrec_model import SasRecConfig
+from tests import worlds
+
+OPTIONS = RunOptions(device="cpu", dtype="float32", progress=False)
+SASREC = SasRecConfig.parse({"width": 8, "training": {"max_steps": 3}})
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_backbone, tmp_path_factory):
+    catalogue, histories = worlds.data()
+    folder = tmp_path_factory.mktemp("cold")
+    config = worlds.config(tiny_backbone("llama"))
+    parts = (catalogue, histories, config, 0.25, folder, OPTIONS, Progress(enabled=False))
+    return parts, cold_start(*parts, sasrec=SASREC)
+
+
+def test_all_systems_rank_the_same_users_twice(measured):
+    (catalogue, histories, _, _, folder, *_), found = measured
+    cold = hide_items(catalogue, histories, 0.25, 0)
+    for one in (found.whole, found.among_new):
+        assert list(one.systems) == ["store", "popularity", "markov", "sasrec", "content similarity"]
+        assert one.users == len(cold.cases)
+        assert one.n_items == len(catalogue)
+    zero = {name: system.item_level["recall@20"].value for name, system in found.among_new.systems.items()}
+    # six new items: who can list them all finds each target among twenty
+    assert zero == {"store": 1.0, "popularity": 1.0, "markov": 1.0, "sasrec": 0.0, "content similarity": 1.0}
+    assert found.whole.systems["sasrec"].item_level["recall@20"].value == 0.0
+    assert found.codebook_fit["items"] == len(cold.hidden) == 6
+    assert json.loads((folder / "cold_start.json").read_text())["notes"] == list(found.notes)
+    text = "\n".join(str(section) for section in found.document("New items", "the command").sections)
+    assert "content similarity" in text
+    live = Live.open(folder / "run", options=OPTIONS)
+    assert live.store.catalogue.ids[-6:].to_list() == cold.hidden.ids.to_list()
+
+
+def test_nothing_of_the_hidden_items_reaches_training(measured):
+    (catalogue, histories, _, _, folder, *_), _ = measured
+    cold = hide_items(catalogue, histories, 0.25, 0)
+    from storerec.pipeline import RunFolder
+
+    run = RunFolder.open(folder / "run", OPTIONS)
+    assert not set(run.catalogue.ids) & set(cold.hidden.ids)
+    assert len(run.table) == len(cold.warm)
+    for user, name in enumerate(cold.cases.histories.user_ids):
+        row = run.histories.user_ids.to_list().index(name)
+        assert np.array_equal(run.histories.sequence(row), cold.cases.histories.sequence(user))
+
+
+def test_the_same_call_goes_on_and_gives_the_same(measured):
+    parts, found = measured
+
+    def figures(one):
+        return {name: system.item_level for name, system in one.systems.items()}
+
+    again = cold_start(*parts, sasrec=SASREC)
+    assert figures(again.whole) == figures(found.whole)
+    assert figures(again.among_new) == figures(found.among_new)
+    live = Live.open(parts[4] / "run", options=OPTIONS)
+    live.add_items(
+        parts[0].select(np.array([0])).__class__.from_frame(worlds.items()[:1].with_columns(item_id="other"))
+    )
+    with pytest.raises(DataError, match="other items were added"):
+        cold_start(*parts, sasrec=SASREC)
