@@ -6,7 +6,8 @@
 SmolLM2-135M on all layers as in benchmarks.beam_search, whose probabilities are nearly even since it was not trained:
 lists differ most there. With ``--run`` a run folder's own recommender and test users are searched instead. bfloat16 is
 measured where the processor multiplies it; elsewhere it is emulated, slow, and measured with ``--emulated 1`` alone.
-The bound is that of weights read, by their bytes. Overlap@10 is the share of float32's ten items that the other list of ten has too.
+The bound is that of weights read, by their bytes. Overlap@10 is the share of float32's ten items that the other list of
+ten has too.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from storerec.comparison.cold_start import cold_start
 from storerec.config import RunOptions
+from storerec.data.catalogue import Catalogue
 from storerec.data.cold_items import hide_items
 from storerec.errors import DataError
 from storerec.llm.progress import Progress
-from storerec.pipeline import Live
+from storerec.pipeline import Live, RunFolder
 from storerec.systems.sasrec_model import SasRecConfig
 from tests import worlds
 
@@ -49,8 +51,6 @@ def test_all_systems_rank_the_same_users_twice(measured):
 def test_nothing_of_the_hidden_items_reaches_training(measured):
     (catalogue, histories, _, _, folder, *_), _ = measured
     cold = hide_items(catalogue, histories, 0.25, 0)
-    from storerec.pipeline import RunFolder
-
     run = RunFolder.open(folder / "run", OPTIONS)
     assert not set(run.catalogue.ids) & set(cold.hidden.ids)
     assert len(run.table) == len(cold.warm)
@@ -69,8 +69,6 @@ def test_the_same_call_goes_on_and_gives_the_same(measured):
     assert figures(again.whole) == figures(found.whole)
     assert figures(again.among_new) == figures(found.among_new)
     live = Live.open(parts[4] / "run", options=OPTIONS)
-    live.add_items(
-        parts[0].select(np.array([0])).__class__.from_frame(worlds.items()[:1].with_columns(item_id="other"))
-    )
+    live.add_items(Catalogue.from_frame(worlds.items()[:1].with_columns(item_id=pl.lit("other"))))
     with pytest.raises(DataError, match="other items were added"):
         cold_start(*parts, sasrec=SASREC)
