@@ -72,7 +72,9 @@ def test_changes_are_there_after_opening_again_in_every_way_of_reading(path):
 
 def test_what_another_process_changes_is_seen_at_the_next_call(path):
     ours, theirs = opened(path), opened(path)
+    assert ours.version() == theirs.version() == 0
     theirs.add_items(Catalogue.from_frame(NEW[:2]))
+    assert ours.version() == theirs.version() == 2
     assert "new-1" in items(ours)
     ours.add_items(Catalogue.from_frame(NEW[2:]))
     theirs.remove_items(["new-0"])

@@ -101,6 +101,11 @@ class Live:
         status = ["absent" if was else "removed" for was in gone]
         return pl.DataFrame({"item_id": ids, "status": status}, schema=dict.fromkeys(("item_id", "status"), pl.String))
 
+    def version(self) -> int:
+        """Number of the last change, by any process; what was answered under another number may be out of date."""
+        self._catch_up()
+        return self._seen
+
     def codebook_fit(self) -> CodebookFit | None:
         """How the codebook fits the items added under this training; None where there are none or it is not known."""
         self._catch_up()
