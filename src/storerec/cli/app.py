@@ -14,6 +14,7 @@ from storerec.cli import (
     compare,
     demo,
     evaluate,
+    export,
     fit,
     fit_scorer,
     inspect,
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 for _verb in (
     *(fit, tokenize, cluster, train, evaluate, recommend, add_items, remove_items),
-    *(fit_scorer, score, inspect, compare, cold_start, demo),
+    *(fit_scorer, score, inspect, export, compare, cold_start, demo),
 ):
     _verb.add_to(app)
 
