@@ -27,6 +27,7 @@ def add_items(
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = options.Device.auto,
     json: options.JsonOption = None,
+    progress: options.ProgressOption = True,
 ) -> None:
     """Make new items recommendable, from their text alone; no code given out before changes.
 
@@ -36,11 +37,13 @@ def add_items(
     to fit anew.
     """
     from storerec.data import read_items
+    from storerec.llm.progress import Progress
     from storerec.pipeline import Live
 
     given = read_items(items, item_id=item_id)
     live = Live.open(run, backbone=backbone, options=options.run_options(device=device))
-    found = live.add_items(given)
+    with Progress(enabled=progress) as bars:
+        found = live.add_items(given, bars)
     fit = live.codebook_fit()
     live.close()
     counts = {

@@ -176,6 +176,11 @@ class Clusterer:
         return codes
 
     @property
+    def centres(self) -> tuple[Floats, ...]:
+        """Centres of each position, (k, d) in its PCA space."""
+        return tuple(position.centres for position in self._positions)
+
+    @property
     def spread(self) -> Floats | None:
         """Percentiles (positions, 101) of the fitted items' squared distances to their centres; None if unknown."""
         known = all(len(position.spread) for position in self._positions)

@@ -71,11 +71,11 @@ def _with_layers(module: nn.Module, path: list[str], layers: nn.ModuleList) -> n
     twin._modules[path[0]] = child
     if hasattr(getattr(twin, "config", None), "num_hidden_layers"):  # OPT's model and its decoder both have one
         twin.config = copy.deepcopy(twin.config)
-        _shorten(twin.config, len(layers))
+        shorten(twin.config, len(layers))
     return twin
 
 
-def _shorten(config: object, count: int) -> None:
+def shorten(config: object, count: int) -> None:
     """Let a copied model config describe ``count`` layers (caches and layer types are sized by it)."""
     types = getattr(config, "layer_types", None)
     if types is not None:

@@ -56,31 +56,64 @@ class Addition:
         return pl.DataFrame(columns, schema_overrides={"codes": pl.List(pl.Int32), "status": pl.String})
 
 
-def planned(store: STORE, items: Catalogue, layers: InferenceLayers) -> Addition:
-    """What adding ``items`` comes to; changes nothing.
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Items as the language model read them, before codes are given out.
+
+    Attributes
+    ----------
+    items: all of them, with the catalogue's attributes.
+    dense: (n, dense tokens, width) of those that the catalogue lacked; zeros of others, which were not read.
+    """
+
+    items: Catalogue
+    dense: NDArray[np.float32]
+
+
+def read_items_text(
+    store: STORE, items: Catalogue, layers: InferenceLayers, progress: Progress | None = None
+) -> Reading:
+    """Let the language model read the items that the catalogue lacks: what takes time, and depends on no other item.
 
     Raises
     ------
     ConfigError: the items lack an attribute the tokenizer reads.
-    DataError: an item has no text to read, or gets a code that the recommender has no vectors for.
+    DataError: an item has no text to read.
     """
     read = check_content(items, store.tokenizer.settings)
     rows = store.catalogue.rows(items.ids)
     items = _as_the_catalogue(items, rows, store.catalogue)
     _check_text(items, read)
+    settings, bar = store.tokenizer.settings, progress or Progress(enabled=False)
+    if (rows < 0).all():
+        return Reading(items, encode_items(store.tokenizer, items, store.options, bar, layers=layers))
+    dense = np.zeros((len(items), settings.dense_tokens, store.tokenizer.backbone.width), np.float32)
+    if (rows < 0).any():
+        dense[rows < 0] = encode_items(store.tokenizer, items.select(rows < 0), store.options, bar, layers=layers)
+    return Reading(items, dense)
+
+
+def planned(store: STORE, reading: Reading) -> Addition:
+    """What adding items comes to, as ``store`` is now; changes nothing.
+
+    Raises
+    ------
+    DataError: an item gets a code that the recommender has no vectors for.
+    """
+    items = reading.items
+    rows = store.catalogue.rows(items.ids)
     new, at = rows < 0, np.maximum(rows, 0)
     differs = [(store.catalogue.frame[name][at] != items.frame[name]).to_numpy() for name in items.attributes]
     changed = ~new & np.logical_or.reduce(differs)
     status = np.select([new, store.removed[at], changed], ["added", "restored", "updated"], "unchanged")
     table, codes = store.table, store.table.codes[at].copy()
-    apart = np.zeros((len(items), store.tokenizer.settings.dense_tokens))
+    apart = np.zeros(reading.dense.shape[:2])
     if new.any():
-        some = items.select(new)
-        dense = encode_items(store.tokenizer, some, store.options, Progress(enabled=False), layers=layers)
+        dense = reading.dense[new]
         distances = store.clusterer.distances(dense) if table.policy == "reassign" else None
         table = table.extend(store.clusterer.assign(dense), distances)
         codes[new] = table.codes[len(store.table) :]
-        _check_codes(some, codes[new], store.table)
+        _check_codes(items.select(new), codes[new], store.table)
         apart[new] = store.clusterer.nearest_distances(dense)
     return Addition(items, status, codes, changed, table, apart)
 

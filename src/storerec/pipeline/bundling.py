@@ -67,7 +67,7 @@ def save_bundle(folder: Path, store: STORE) -> None:
     )
 
 
-def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> STORE:
+def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions, for_inference: bool = True) -> STORE:
     """Read a bundle (or a run folder's), put its parts together and do what its journal of changes says.
 
     Raises
@@ -80,7 +80,7 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     StorerecWarning: items of the journal were added under another training, and are encoded anew at each load until
         :class:`storerec.pipeline.Live` has opened the folder.
     """
-    store, journal, training = load_unchanged(folder, backbone=backbone, options=options)
+    store, journal, training = load_unchanged(folder, backbone=backbone, options=options, for_inference=for_inference)
     changes = journal.since()
     journal.close()
     if again := replay(store, changes, training, store.encoding):
@@ -92,7 +92,9 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions) -> S
     return store
 
 
-def load_unchanged(folder: Path, *, backbone: str | None, options: RunOptions) -> tuple[STORE, Journal, str]:
+def load_unchanged(
+    folder: Path, *, backbone: str | None, options: RunOptions, for_inference: bool = True
+) -> tuple[STORE, Journal, str]:
     """Read a bundle as it was written; its journal of changes, and the identity of its training, beside.
 
     Raises
@@ -102,7 +104,7 @@ def load_unchanged(folder: Path, *, backbone: str | None, options: RunOptions) -
     folder, saved = open_bundle(folder)
     config = StoreConfig.parse(saved.documents["config"], source=str(folder / "config.json"))
     place = backbone_place(config.backbone, saved.documents["backbone"].get("commit"), backbone)
-    model = Backbone.load(place, options, for_inference=True)
+    model = Backbone.load(place, options, for_inference=for_inference)
     if fingerprint(model) != saved.documents["backbone"]["fingerprint"]:
         raise BundleError(
             f"{folder}: backbone '{place.name}' is not the model this bundle was trained on "

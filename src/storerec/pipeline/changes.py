@@ -16,7 +16,7 @@ from storerec.bundle.journal import Change
 from storerec.codes import CodeTable
 from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError, DataError
-from storerec.pipeline.additions import Addition, apply, grow, planned
+from storerec.pipeline.additions import Addition, apply, grow, planned, read_items_text
 from storerec.pipeline.answers import Inspection
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def replay(
     anew = {item: one for item, one in states.items() if rows[item] < 0 and one.text and item not in ours}
     again: list[Change] = []
     if anew:
-        addition = planned(store, _catalogue(anew, store.catalogue), layers())
+        addition = planned(store, read_items_text(store, _catalogue(anew, store.catalogue), layers()))
         apply(store, addition)
         again = changes_of(addition, training)
     marked = [(item, bool(one.removed)) for item, one in states.items() if one.removed is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import polars as pl
 
 from storerec.bundle.journal import Change, Journal
 from storerec.codes import CodebookFit
+from storerec.codes.plane import Plane
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.errors import DataError, StorerecError
-from storerec.pipeline.additions import apply, planned
+from storerec.llm.progress import Progress
+from storerec.pipeline.additions import apply, planned, read_items_text
 from storerec.pipeline.answers import Explanation
 from storerec.pipeline.bundling import load_unchanged
 from storerec.pipeline.changes import changes_of, replay
@@ -26,6 +29,7 @@ from storerec.pipeline.requests import (
     score_all,
 )
 from storerec.pipeline.store import STORE
+from storerec.pipeline.why import Why, why
 
 
 class Live:
@@ -67,18 +71,21 @@ class Live:
         self._catch_up()
         return score_all(self.store, requests)
 
-    def add_items(self, items: Catalogue) -> pl.DataFrame:
+    def add_items(self, items: Catalogue, progress: Progress | None = None) -> pl.DataFrame:
         """As :meth:`STORE.add_items`; the items are on disk when it returns.
+
+        Others may add to the same bundle while the texts are read.
 
         Raises
         ------
         ConfigError, DataError: as there; nothing is added then.
         BundleError: the journal cannot be written; nothing is added then.
         """
-        layers = self.store.encoding()  # seconds at the first time, in which others may write
+        self._catch_up()
+        reading = read_items_text(self.store, items, self.store.encoding(), progress)
         with self._journal.alone():
             self._catch_up()
-            addition = planned(self.store, items, layers)
+            addition = planned(self.store, reading)
             self._append(changes_of(addition, self._training))
         apply(self.store, addition)
         return addition.frame()
@@ -123,6 +130,21 @@ class Live:
         """What the codes say about an item; DataError for an unknown one."""
         self._catch_up()
         return self.store.explain(item_id, neighbours=neighbours)
+
+    def why(self, history: Sequence[str], item_id: str, *, others: int = 4) -> Why:
+        """How a history leads to an item; DataError for an unknown item. Unknown ids of the history are left out."""
+        self._catch_up()
+        rows = self.store.catalogue.rows(history)
+        return why(self.store, rows[rows >= 0], int(self._known([item_id])[0]), others=others)
+
+    def places(self) -> np.ndarray:
+        """Places of all items on a map of the catalogue, (items, 2), by catalogue row."""
+        self._catch_up()
+        return self._plane.of(self.store.table.codes)
+
+    @cached_property
+    def _plane(self) -> Plane:
+        return Plane.fit(self.store.clusterer, self.store.table.codes)
 
     def search(self, text: str, limit: int = 20) -> list[tuple[str, str]]:
         """Ids and titles of items whose title holds ``text``, whatever its case; those that begin with it first."""

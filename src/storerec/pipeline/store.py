@@ -22,10 +22,11 @@ from storerec.data.splits import Cases, Split
 from storerec.errors import DataError, StorerecWarning
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.llm.progress import Progress
-from storerec.pipeline.additions import apply, planned
+from storerec.pipeline.additions import apply, planned, read_items_text
 from storerec.pipeline.answers import Explanation, Inspection, Recommendation, Score, scored
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
+from storerec.pipeline.hub import Pretrained
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer
 from storerec.systems.base import Exclusions, RankedLists, System
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from storerec.pipeline.folder import RunFolder
 
 
-class STORE:
+class STORE(Pretrained):
     """Recommendations from text and histories with one language model.
 
     Make one with :meth:`fit` or :meth:`load`.
@@ -131,12 +132,21 @@ class STORE:
         )
 
     @classmethod
-    def load(cls, folder: Path | str, *, backbone: str | None = None, options: RunOptions | None = None) -> STORE:
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        backbone: str | None = None,
+        options: RunOptions | None = None,
+        for_inference: bool = True,
+    ) -> STORE:
         """Load a bundle, or the bundle of a run folder.
 
         Parameters
         ----------
         backbone: where the backbone is here, if the name it was trained with (a folder, say) is not valid here.
+        for_inference: read the language model without transformers where that is possible, which takes a tenth of the
+            time; such a STORE cannot be exported as a model.
 
         Raises
         ------
@@ -144,7 +154,8 @@ class STORE:
         """
         from storerec.pipeline.bundling import load_bundle
 
-        return load_bundle(Path(folder), backbone=backbone, options=options or RunOptions())
+        given = options or RunOptions()
+        return load_bundle(Path(folder), backbone=backbone, options=given, for_inference=for_inference)
 
     def save(self, folder: Path | str) -> None:
         """Write everything needed to tokenize, recommend and explain into ``folder`` (safetensors and JSON only)."""
@@ -254,7 +265,7 @@ class STORE:
         DataError: an item has no text, or policy ``extra`` has no number left for it, or ``reassign`` no codes. Nothing
             is added then.
         """
-        addition = planned(self, items, self._encoding)
+        addition = planned(self, read_items_text(self, items, self._encoding))
         apply(self, addition)
         return addition.frame()
 
