@@ -18,7 +18,10 @@ from storerec.errors import DataError, StorerecWarning
 from tests.cli.conftest import call, is_error
 
 PROGRAM = [sys.executable, "-c", "from storerec.cli import main; main()"]
-VERBS = ("fit", "tokenize", "cluster", "train", "evaluate", "recommend", "inspect", "demo", "add-items", "remove-items")
+VERBS = (
+    *("fit", "tokenize", "cluster", "train", "evaluate", "recommend", "inspect", "demo", "add-items", "remove-items"),
+    "serve",
+)
 
 
 def test_help_names_every_verb_and_comes_at_once():

@@ -1,0 +1,194 @@
+"""The service without HTTP: one model, its queue, its cache, and the change to a new bundle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from storerec.errors import StorerecError
+from storerec.pipeline.answers import Explanation
+from storerec.pipeline.live import Live
+from storerec.pipeline.requests import RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest
+from storerec.serving.batcher import Batcher
+from storerec.serving.cache import AnswerCache
+from storerec.serving.config import ServingConfig
+from storerec.serving.metrics import Metrics
+from storerec.serving.refusals import NotReadyError, RefusalError
+from storerec.serving.reload import BundleWatch
+from storerec.serving.worker import ItemStatus, NewItem, Worker
+
+_log = logging.getLogger("storerec.serving")
+
+
+class Service:
+    """Answers from the bundle of a folder, for many clients at a time, on one event loop.
+
+    Parameters
+    ----------
+    folder: the bundle or run folder; watched for a new bundle.
+    load: reads it. It is called on other threads, also while the bundle loaded before still answers.
+
+    Attributes
+    ----------
+    failure: why the first load failed, if it did.
+    settled: set when the first load has ended, well or not.
+    """
+
+    def __init__(self, folder: Path, load: Callable[[], Live], config: ServingConfig) -> None:
+        self.config, self.metrics = config, Metrics()
+        self.failure: Exception | None = None
+        self.settled = asyncio.Event()
+        self._load, self._watch = load, BundleWatch(folder)
+        self._worker = Worker()
+        self._batcher = Batcher(
+            self._worker.kinds(config),
+            queue_size=config.queue_size,
+            seconds=config.deadline_seconds,
+            report=self.metrics.batch,
+        )
+        self.metrics.watch_depth(lambda: self._batcher.depth)
+        self._cache = AnswerCache[RecommendAnswer](config.cache_size)
+        self._loading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ready = False
+
+    # life
+
+    def start(self) -> None:
+        """Begin to load and to work; returns at once."""
+        self._batcher.start()
+        self._spawn(self._first_load())
+
+    async def stop(self) -> None:
+        """Finish what was asked, then close. A load under way is waited for."""
+        self._set_ready(False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with self._loading:
+            await self._batcher.insist("swap", None)
+        await self._batcher.stop()
+
+    def reload_soon(self) -> None:
+        """Load the folder's bundle anew while the present one answers."""
+        self._spawn(self._reload())
+
+    # questions
+
+    async def recommend(self, request: RecommendRequest) -> RecommendAnswer:
+        """The next items of one user, from the cache where nothing changed since.
+
+        Raises
+        ------
+        StorerecError: the request cannot be answered.
+        RefusalError: there is no room, no time, or no model.
+        """
+        asked = _key(request)
+        found = self._cache.get(self._worker.version, asked) if self.ready else None
+        if found is not None:
+            self.metrics.cache_hits.inc()
+            return found
+        version, answer = await self._ask("recommend", request)
+        self.metrics.cache_misses.inc()
+        self._cache.put(version, asked, answer)
+        return answer
+
+    async def score(self, request: ScoreRequest) -> ScoreAnswer:
+        """Scores of one user's candidates; raises as :meth:`recommend`."""
+        return await self._ask("score", request)
+
+    async def add(self, items: Sequence[NewItem]) -> list[ItemStatus]:
+        """Add items; they are on disk when this returns. Raises as :meth:`recommend`."""
+        return await self._ask("add", items)
+
+    async def remove(self, item_id: str) -> ItemStatus:
+        """Take an item out of all lists; raises as :meth:`recommend`, and UnknownItemError."""
+        return await self._ask("remove", item_id)
+
+    async def explain(self, item_id: str, neighbours: int) -> Explanation:
+        """An item's text, codes and neighbours; raises as :meth:`recommend`, and UnknownItemError."""
+        return await self._ask("explain", (item_id, neighbours))
+
+    async def search(self, text: str, limit: int) -> list[tuple[str, str]]:
+        """Ids and titles of items whose titles contain ``text``; raises as :meth:`recommend`."""
+        return await self._ask("search", (text, limit))
+
+    async def _ask(self, kind: str, content: Any) -> Any:
+        if not self.ready:
+            raise NotReadyError("the model is not loaded, or the service is stopping", retry_after=1.0)
+        try:
+            return await self._batcher.ask(kind, content)
+        finally:
+            self.metrics.items.set(self._worker.items)
+
+    # loading
+
+    async def _first_load(self) -> None:
+        try:
+            await self._load_and_swap()
+        except Exception as error:
+            self.failure = error
+            return
+        finally:
+            self.settled.set()
+        self._set_ready(True)
+        if self.config.reload_seconds:
+            self._spawn(self._look_around())
+
+    async def _reload(self) -> None:
+        await self.settled.wait()
+        try:
+            await self._load_and_swap()
+        except Exception as error:
+            self.metrics.reloads.labels("failed").inc()
+            ours = isinstance(error, StorerecError | RefusalError)
+            _log.error("the new bundle was not loaded, the old one goes on: %s", error, exc_info=not ours)
+        else:
+            self.metrics.reloads.labels("done").inc()
+            _log.warning("the bundle was loaded anew")
+
+    async def _load_and_swap(self) -> None:
+        """Load on a thread of its own, and take the new model's turn between two batches."""
+        async with self._loading:
+            loading = asyncio.create_task(asyncio.to_thread(self._load))
+            try:
+                live = await asyncio.shield(loading)
+            except asyncio.CancelledError:  # the thread cannot be stopped, and what it opens must be closed
+                with suppress(Exception):
+                    (await loading).close()
+                raise
+            try:
+                await self._batcher.insist("swap", live)
+            except Exception:
+                live.close()
+                raise
+            self.metrics.items.set(self._worker.items)
+
+    async def _look_around(self) -> None:
+        """See every now and then whether there is a new bundle, and what other processes changed."""
+        while True:
+            await asyncio.sleep(self.config.reload_seconds)
+            if self._watch.changed():
+                await self._reload()
+            try:
+                await self._batcher.insist("look", None)
+            except Exception as error:
+                _log.error("the journal of changes cannot be read: %s", error)
+
+    def _set_ready(self, ready: bool) -> None:
+        self.ready = ready
+        self.metrics.ready.set(ready)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _key(request: RecommendRequest) -> tuple[object, ...]:
+    where = tuple(sorted((name, tuple(sorted(values))) for name, values in request.where.items()))
+    return request.history, request.k, frozenset(request.exclude), request.exclude_history, where
