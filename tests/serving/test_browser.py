@@ -114,6 +114,14 @@ def test_by_keyboard_alone_from_search_to_why(browser, url):
         assert page.evaluate("document.activeElement.id") == "search"
 
 
+def test_enter_before_the_answer_adds_what_is_found_then(browser, url):
+    with opened(browser, url) as page:
+        page.get_by_label("Search for items").fill("red shoes number 2")
+        page.keyboard.press("Enter")
+        expect(page.locator(".history li")).to_have_count(1)
+        assert history(page) == ["red shoes number 21"]
+
+
 def test_an_item_opens_with_its_text_codes_and_neighbours(browser, url):
     with opened(browser, url) as page:
         page.locator(".item .title").first.focus()
@@ -246,6 +254,27 @@ def test_a_phone_needs_no_sideways_scrolling(browser, url):
             "(all) => all.map((one) => one.getBoundingClientRect().height)"
         )
         assert min(sizes) >= 36  # wide enough for a finger
+
+
+def test_a_finger_sees_what_it_adds_on_the_map(browser, url):
+    with opened(browser, f"{url}/#map", viewport=PHONE, has_touch=True) as page:
+        canvas = page.locator("canvas")
+        expect(page.locator(".legend li").first).to_be_visible()
+        canvas.press("ArrowRight")
+        tip = page.locator(".tip")
+        place = tip.evaluate("(one) => [parseFloat(one.style.left), parseFloat(one.style.top)]")
+        canvas.press("Escape")
+        expect(tip).to_have_count(0)
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        finger = (box["x"] + place[0] + 1, box["y"] + place[1] + 2)
+        page.touchscreen.tap(*finger)
+        title = page.locator(".tip strong").inner_text()
+        expect(page.locator(".history li")).to_have_count(0)
+        canvas.scroll_into_view_if_needed()
+        page.touchscreen.tap(*finger)
+        expect(page.locator(".history li")).to_have_count(1)
+        assert history(page) == [title]
 
 
 def test_a_key_is_asked_for_once(browser, folder):

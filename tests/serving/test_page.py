@@ -187,6 +187,16 @@ async def test_why_follows_the_codes_to_the_score_of_the_list(trained):
 
 
 @asynchronous
+async def test_a_removed_item_is_nobodys_neighbour(folder):
+    async with talking(folder) as client:
+        near = (await client.get("/v1/items/item-0")).json()["neighbours"]
+        await client.delete(f"/v1/items/{near[0]['item_id']}")
+        after = (await client.get("/v1/items/item-0?neighbours=100")).json()["neighbours"]
+        assert [one["item_id"] for one in after[:4]] == [one["item_id"] for one in near[1:]]
+        assert len(after) == 22
+
+
+@asynchronous
 async def test_why_names_what_is_wrong(folder):
     async with talking(folder, max_history=3) as client:
         assert is_error(await client.post("/v1/why", json={"history": [], "item_id": "x"}), 404, "unknown_item", "'x'")

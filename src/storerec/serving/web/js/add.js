@@ -8,6 +8,7 @@ import { useShop } from "./state.js";
 
 const LONG = 60; // characters from which a text gets more than one line
 const NEAR = 3;
+const LIST = 50;
 const SHOWN = 5;
 
 export function AddItem() {
@@ -81,7 +82,8 @@ const TOLD = {
 };
 
 function Added({ item }) {
-  const { data, error } = useAnswer((signal) => listed(item.id, signal), [item.id]);
+  const most = Math.min(LIST, useShop().about.max_k);
+  const { data, error } = useAnswer((signal) => listed(item.id, most, signal), [item.id]);
   return html`<p>
       <strong><${ItemLink} id=${item.id} title=${item.title} /></strong> <${Codes} codes=${item.codes} />
       <br /><span class="quiet">${TOLD[item.status] ?? item.status}</span>
@@ -92,10 +94,10 @@ function Added({ item }) {
 }
 
 /** The list of a person whose history are the item's nearest neighbours by codes. */
-async function listed(id, signal) {
+async function listed(id, k, signal) {
   const near = (await api.item(id, NEAR, signal)).neighbours;
   const history = near.map((one) => one.item_id).reverse();
-  const { items } = await api.recommend({ history, k: 50, exclude_history: true }, signal);
+  const { items } = await api.recommend({ history, k, exclude_history: true }, signal);
   return { near: near.reverse(), items, place: items.findIndex((one) => one.item_id === id) };
 }
 

@@ -90,8 +90,8 @@ function onKey(event, { points, size, shown, setView, looked, setLooked, add }) 
 const nearest = (points, { x, y }) =>
   points.reduce((a, b) => (Math.hypot(a.x - x, a.y - y) <= Math.hypot(b.x - x, b.y - y) ? a : b));
 
-/** Dragging with one pointer, scaling with two, and a click that does not wander. */
-function usePointers({ points, size, shown, setView, setLooked, add, picked, groups }) {
+/** Dragging with one pointer, scaling with two, and clicks, which do not wander. */
+function usePointers({ points, size, shown, setView, looked, setLooked, add, picked, groups }) {
   const down = useRef(new Map()); // pointer -> [x, y]
   const wandered = useRef(0);
   const seen = picked === null ? points : (groups.find((group) => group.name === picked)?.points ?? points);
@@ -123,10 +123,11 @@ function usePointers({ points, size, shown, setView, setLooked, add, picked, gro
       if (wandered.current > CLICK) return;
       const found = pointsAt(seen, shown, size, ...placeOf(event));
       setLooked(found);
-      add(found[0]);
+      // a finger has not seen the title before it touches, so its first touch shows it and the second adds it
+      if (event.pointerType !== "touch" || found[0] === looked[0]) add(found[0]);
     },
     onPointerCancel: (event) => down.current.delete(event.pointerId),
-    onPointerLeave: () => down.current.size === 0 && setLooked([]),
+    onPointerLeave: (event) => event.pointerType !== "touch" && down.current.size === 0 && setLooked([]),
   };
 }
 

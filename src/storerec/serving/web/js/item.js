@@ -23,7 +23,7 @@ export function ItemPanel() {
     const before = document.activeElement;
     if (!before?.closest(".panel")) opener.current = before;
     head.current.focus({ preventScroll: true });
-  }, [id]);
+  }, [id, gone === undefined]); // the button that was pressed is there no more when an item goes or comes back
   const close = () => {
     dispatch({ type: "show", id: null });
     if (opener.current?.isConnected) opener.current.focus();
@@ -96,10 +96,8 @@ function Remove({ id, title, text }) {
   const { dispatch } = useShop();
   const [asked, setAsked] = useState(false);
   const [error, setError] = useState(null);
-  const sure = useRef(null);
-  useEffect(() => {
-    if (asked) sure.current.focus();
-  }, [asked]);
+  const no = useRef(null);
+  useEffect(() => no.current?.focus(), [asked]);
   const remove = async () => {
     try {
       await api.remove(id);
@@ -112,8 +110,8 @@ function Remove({ id, title, text }) {
     return html`<button type="button" class="small" onClick=${() => setAsked(true)}>Take out of all lists</button>`;
   }
   return html`<span class="sure" role="group" aria-label=${`Take ${title} out of all lists?`}>
-    <button ref=${sure} type="button" class="small danger" onClick=${remove}>Yes, for everybody</button>
-    <button type="button" class="small" onClick=${() => setAsked(false)}>No</button>
+    <button type="button" class="small danger" onClick=${remove}>Yes, for everybody</button>
+    <button ref=${no} type="button" class="small" onClick=${() => setAsked(false)}>No</button>
     <${Problem} error=${error} />
   </span>`;
 }

@@ -43,7 +43,7 @@ export function MapView() {
     </div>
     <p class="quiet small-text">
       ${data && sampled(data)} Items with similar codes lie near each other: these are the two directions in which the
-      centres of their codes differ most. Click an item to add it to the history.
+      centres of their codes differ most. Click an item to add it to the history; with a finger, tap it twice.
     </p>
     <${Problem} error=${error} />
     <${Waiting} when=${!data && !error} text="Drawing the map…" />

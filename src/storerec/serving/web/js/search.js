@@ -2,7 +2,7 @@
 import { useAnswer } from "./answers.js";
 import { api } from "./api.js";
 import { AddButton, count, ItemLink, nameOf, Problem } from "./parts.js";
-import { html, useRef, useState } from "./preact.js";
+import { html, useEffect, useRef, useState } from "./preact.js";
 import { useShop } from "./state.js";
 
 const LIMIT = 20;
@@ -14,21 +14,30 @@ export function Search() {
   const list = useRef(null);
   const wanted = text.trim();
   const { data, error } = useAnswer(
-    async (signal) => (wanted ? (await api.search(wanted, LIMIT, signal)).items : null),
+    async (signal) => wanted && { of: wanted, items: (await api.search(wanted, LIMIT, signal)).items },
     [wanted, state.changes],
     wanted ? 120 : 0,
   );
-  const found = wanted ? data : null;
+  const shown = (wanted && data?.items) || []; // those of the text before it was changed stay until the next are there
+  const found = data?.of === wanted ? shown : null;
+  const hurried = useRef(false); // Enter came before the answer
+  const addFirst = () => {
+    hurried.current = found === null;
+    if (!found?.length) return;
+    const [{ item_id: id, title }] = found;
+    dispatch({ type: "append", item: { id, title: nameOf(title, id) } });
+    field.current.select();
+  };
+  useEffect(() => {
+    if (hurried.current && found) addFirst();
+  }, [data]);
 
   const buttons = () => [...(list.current?.querySelectorAll(".small") ?? [])];
   const onFieldKey = (event) => {
-    if (event.key === "ArrowDown" && found?.length) buttons()[0].focus();
+    if (event.key === "ArrowDown" && shown.length) buttons()[0].focus();
     else if (event.key === "Escape" && text) setText("");
-    else if (event.key === "Enter" && found?.length) {
-      const [{ item_id: id, title }] = found;
-      dispatch({ type: "append", item: { id, title: nameOf(title, id) } });
-      field.current.select();
-    } else return;
+    else if (event.key === "Enter" && wanted) addFirst();
+    else return;
     event.preventDefault();
   };
   const onListKey = (event) => {
@@ -54,14 +63,17 @@ export function Search() {
       autocomplete="off"
       spellcheck="false"
       aria-describedby="search-help"
-      onInput=${(event) => setText(event.target.value)}
+      onInput=${(event) => {
+        hurried.current = false;
+        setText(event.target.value);
+      }}
       onKeyDown=${onFieldKey}
     />
     <p id="search-help" class="quiet small-text" role="status">${said(found, wanted)}</p>
     <${Problem} error=${wanted && error} />
-    ${found?.length > 0 &&
+    ${shown.length > 0 &&
     html`<ul ref=${list} class="rows found" aria-label="Items found" onKeyDown=${onListKey}>
-      ${found.map(
+      ${shown.map(
         ({ item_id: id, title }) => html`<li key=${id}>
           <${ItemLink} id=${id} title=${title} /><${AddButton} id=${id} title=${title} />
         </li>`,
