@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.harness import arguments, curve, in_turn, row, write
 from storerec.codes import CodeTable, CodeTree
+from storerec.recommender.best import best
 from storerec.recommender.tree import TorchTree
 from storerec.storage import map_arrays, save_arrays
 
@@ -63,12 +64,12 @@ def _search(tree: TorchTree, generator: torch.Generator) -> float:
     for level in range(POSITIONS):
         logits = torch.randn(1, nodes.shape[1], tree.sizes[level], generator=generator)
         started = time.perf_counter()
-        children = tree.children(level, nodes.clamp(min=0)).masked_fill((nodes < 0)[..., None], -1)
-        logs = logits.masked_fill(children < 0, -torch.inf)
+        children = tree.children(level, nodes)
+        logs = torch.where(children < 0, -torch.inf, logits)
         logs = logs - logs.logsumexp(-1, keepdim=True).clamp(min=torch.finfo(logs.dtype).min)
         scores = (totals[..., None] + logs).flatten(1)
-        totals, best = scores.topk(min(BEAMS, scores.shape[1]))
-        nodes = children.flatten(1).gather(1, best).masked_fill(totals == -torch.inf, -1)
+        totals, chosen = best(scores, min(BEAMS, scores.shape[1]))
+        nodes = children.flatten(1).gather(1, chosen).masked_fill(totals == -torch.inf, -1)
         taken += time.perf_counter() - started
     return taken
 

@@ -71,22 +71,21 @@ def load_processor(folder: Path | str, prompt_tokens: int) -> CodeTreeProcessor:
     """The logits processor of an exported model, for prompts of ``prompt_tokens``; BundleError where it lacks."""
     folder = Path(folder)
     record = _record(folder)
-    return CodeTreeProcessor(_tree(folder), record["first_code"], prompt_tokens, record["normaliser"])
+    words = record["first_code"], record["text_words"]
+    return CodeTreeProcessor(_tree(folder), *words, prompt_tokens, record["normaliser"])
 
 
-def items_of(folder: Path | str, codes: np.ndarray) -> list[list[str]]:
-    """Ids of the items of each row of generated tokens (rows, positions); several where items share codes."""
+def items_of(folder: Path | str, words: np.ndarray) -> list[list[str]]:
+    """Ids of the items of each row of generated tokens (rows, positions): several where items share codes.
+
+    A row that is no item's, as ``generate`` fills up its beams where the tree has fewer, gives an empty list.
+    """
     folder = Path(folder)
-    record = _record(folder)
-    table, tree = _table(folder), _tree(folder)
-    own = codes - (record["first_code"] + np.concatenate([[0], np.cumsum(tree.sizes)[:-1]]))
-    found = []
-    for row in own.tolist():
-        node = 0
-        for level, code in enumerate(row):
-            node = int(tree.children(level, np.array([node]))[0, code]) if node >= 0 else -1
-        found.append([record["items"][int(item)] for item in table.bucket(node)] if node >= 0 else [])
-    return found
+    record, table = _record(folder), _table(folder)
+    first = record["first_code"] + np.concatenate([[0], np.cumsum(table.sizes)[:-1]])
+    leaves = {tuple(codes): leaf for leaf, codes in enumerate(table.tuples.tolist())}
+    found = [leaves.get(tuple(codes)) for codes in (words - first).tolist()]
+    return [[] if leaf is None else [record["items"][row] for row in table.bucket(leaf).tolist()] for leaf in found]
 
 
 def _fill(store: STORE, folder: Path) -> None:
@@ -109,6 +108,7 @@ def _fill(store: STORE, folder: Path) -> None:
             "history": model.settings.history,
             "normaliser": model.settings.normaliser,
             "first_code": first,
+            "text_words": min(first, len(model.backbone.word_embeddings.weight)),
             "items": store.catalogue.ids.to_list(),
         },
     )
@@ -128,13 +128,11 @@ def _merged(model: Recommender, first: int) -> Any:
     shorten(whole.config, depth(base))
     if hasattr(whole.config, "quantization_config"):  # that of a GGUF, whose weights are float32 here
         del whole.config.quantization_config
-    inputs, outputs = (
-        [shared.weight[:first], model.code_inputs],
-        [
-            backbone.model.get_output_embeddings().weight[:first],
-            model.code_outputs,
-        ],
-    )
+    text = backbone.model.get_output_embeddings().weight
+    # a tokenizer may know more words than the embeddings have rows for
+    none = shared.weight.new_zeros(max(0, first - len(shared.weight)), backbone.width)
+    inputs = [shared.weight[:first], none, model.code_inputs]
+    outputs = [text[:first], none, model.code_outputs]
     if model.settings.history == "items":
         everything = torch.arange(len(model.tree.item_codes), device=backbone.device)
         inputs.append(model.history_tokens(everything[:, None])[:, 0])  # (items, width)

@@ -143,7 +143,7 @@ class Decoder:
         if normaliser == "vocabulary":
             return logits - self._vocabulary_logsumexp(hidden)[..., None]
         if normaliser == "children":
-            logits = logits.masked_fill(children < 0, -torch.inf)
+            logits = torch.where(children < 0, -torch.inf, logits)
             # a dead beam (no children at all) keeps minus infinity instead of nan
             return (logits - logits.logsumexp(-1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)).nan_to_num(
                 nan=-torch.inf, neginf=-torch.inf

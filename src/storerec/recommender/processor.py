@@ -23,13 +23,16 @@ class CodeTreeProcessor:
     ----------
     tree: all items' codes.
     first_word: token id of the first code; those of all positions follow one another.
+    text_words: token ids below this are text.
     prompt_tokens: tokens before the first code, the same for all rows (pad to the left).
     normaliser: over what a code's probability is normalised; what the recommender was trained with.
     """
 
-    def __init__(self, tree: CodeTree, first_word: int, prompt_tokens: int, normaliser: Normaliser) -> None:
+    def __init__(
+        self, tree: CodeTree, first_word: int, text_words: int, prompt_tokens: int, normaliser: Normaliser
+    ) -> None:
         self.tree = TorchTree(tree, torch.device("cpu"))
-        self.prompt_tokens, self.normaliser = prompt_tokens, normaliser
+        self.text_words, self.prompt_tokens, self.normaliser = text_words, prompt_tokens, normaliser
         self.starts = first_word + np.concatenate([[0], np.cumsum(tree.sizes)])  # ids of each position's first code
 
     def generation(self, beam: int) -> dict[str, Any]:
@@ -51,9 +54,9 @@ class CodeTreeProcessor:
         level = written.shape[1]
         nodes = torch.zeros(len(written), dtype=torch.int64)
         for before in range(level):
-            codes = (written[:, before] - int(self.starts[before])).clamp(0, self.tree.sizes[before] - 1)
-            nodes = self.tree.children(before, nodes.clamp(min=0)).gather(1, codes[:, None])[:, 0]  # (rows,)
-        children = self.tree.children(level, nodes.clamp(min=0))  # (rows, codes of the position)
+            code = (written[:, before] - int(self.starts[before])).clamp(0, self.tree.sizes[before] - 1)
+            nodes = self.tree.children(before, nodes).gather(1, code[:, None])[:, 0]  # (rows,)
+        children = self.tree.children(level, nodes)  # (rows, codes of the position)
         allowed = (children >= 0).to(scores.device)
         begin, end = int(self.starts[level]), int(self.starts[level + 1])
         own = scores[:, begin:end]  # (rows, codes of the position)
@@ -62,7 +65,8 @@ class CodeTreeProcessor:
         elif self.normaliser == "position":
             own = own.log_softmax(-1)
         else:  # text and codes; the tokens of items, which come last, are inputs only
-            own = own - scores[:, : int(self.starts[-1])].logsumexp(-1, keepdim=True)
+            codes = scores[:, int(self.starts[0]) : int(self.starts[-1])]
+            own = own - torch.cat([scores[:, : self.text_words], codes], dim=1).logsumexp(-1, keepdim=True)
         out = torch.full_like(scores, -torch.inf)
         out[:, begin:end] = own.masked_fill(~allowed, -torch.inf)
         return out

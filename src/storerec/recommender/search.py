@@ -11,6 +11,7 @@ import torch
 from storerec.codes import CodeTable
 from storerec.data.histories import Histories
 from storerec.llm.progress import Progress
+from storerec.recommender.best import best as best_of
 from storerec.recommender.config import SearchConfig
 from storerec.recommender.filter import Filter, Gate
 from storerec.recommender.lookahead import Lookahead
@@ -120,8 +121,7 @@ class BeamSearch:
         if whole is not None and self.config.item_weight > 0 and self.config.constraint == "tree":
             ahead = Lookahead(whole.to(wide), self.config.item_weight, filter_, tree)
         for position in range(tree.levels):
-            children = tree.children(position, nodes.clamp(min=0))  # (users, beams, codes)
-            children = children.masked_fill((nodes < 0)[..., None], -1)
+            children = tree.children(position, nodes)  # (users, beams, codes)
             logs = self.decoder.log_probabilities(hidden, position, children, self.normaliser)
             scores = totals[..., None] + logs  # (users, beams, codes)
             if self.config.constraint == "tree":
@@ -129,7 +129,7 @@ class BeamSearch:
                 scores = scores.masked_fill(shut, -torch.inf)
             kept = min(beam, scores.shape[1] * scores.shape[2])
             promise = scores if ahead is None else ahead.promise(scores, position + 1, children)
-            found, best = promise.flatten(1).topk(kept)  # (users, beams)
+            found, best = best_of(promise.flatten(1), kept)  # (users, beams)
             totals = scores.flatten(1).gather(1, best).masked_fill(found == -torch.inf, -torch.inf)
             parents, codes = best // scores.shape[2], best % scores.shape[2]
             nodes = children.flatten(1).gather(1, best).masked_fill(found == -torch.inf, -1)

@@ -63,14 +63,19 @@ class TorchTree:
         return self._node_of(level)[items]
 
     def children(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
-        """Children of ``nodes`` by code: (...,) -> (..., codes of the position), -1 where the tree has none."""
-        dense = self._dense[level]
-        if dense is not None:
-            return dense[nodes].long()
-        if self.device.type == "cpu":
+        """Children of ``nodes`` by code: (...,) -> (..., codes of the position), -1 where the tree has none.
+
+        A node of -1 is none, and has no children.
+        """
+        dense, cpu = self._dense[level], self.device.type == "cpu"
+        if dense is None and cpu:
             # numpy lists the children there are, a third of the time of what a GPU, which wants fixed shapes, does
             return torch.from_numpy(self.source.children(level, nodes.numpy())).long()
-        return self._padded_children(level, nodes)
+        real = nodes.clamp(min=0)
+        found = self._padded_children(level, real) if dense is None else dense[real].long()
+        if cpu and not bool((nodes < 0).any()):  # seldom so, and filling takes longer than to look
+            return found
+        return found.masked_fill((nodes < 0)[..., None], -1)
 
     def _padded_children(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
         """:meth:`children` of a level that is walked by ranges, in shapes that depend on no value."""
