@@ -116,7 +116,7 @@ class Journal:
             connection.execute("COMMIT")
 
     def append(self, changes: Sequence[Change]) -> int:
-        """Write changes, within :meth:`alone`; gives the last one's number. They are on disk when that block ends."""
+        """Write changes, within :meth:`alone`, whose end brings them to disk; gives the last one's number in it."""
         rows = [
             (
                 one.kind,

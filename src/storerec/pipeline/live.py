@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Live:
     def __init__(self, store: STORE, journal: Journal, training: str) -> None:
         self.store, self._journal, self._training = store, journal, training
         self._seen, self._version = 0, -1
+        self._titles: tuple[Catalogue | None, pl.Series] = (None, pl.Series(dtype=pl.String))
         self._catch_up()
 
     @classmethod
@@ -83,11 +85,10 @@ class Live:
         """
         self._catch_up()
         reading = read_items_text(self.store, items, self.store.encoding(), progress)
-        with self._journal.alone():
-            self._catch_up()
+        with self._writing():
             addition = planned(self.store, reading)
-            self._append(changes_of(addition, self._training))
-        apply(self.store, addition)
+            number = self._journal.append(changes_of(addition, self._training))
+        self._do(lambda: apply(self.store, addition), number)
         return addition.frame()
 
     def remove_items(self, ids: Sequence[str]) -> pl.DataFrame:
@@ -99,12 +100,13 @@ class Live:
         BundleError: the journal cannot be written; nothing is removed then.
         """
         ids = list(dict.fromkeys(ids))
-        with self._journal.alone():
-            self._catch_up()
+        with self._writing():
             rows = self._known(ids)
             gone = self.store.removed[rows].tolist()
-            self._append([Change("remove", one) for one, was in zip(ids, gone, strict=True) if not was])
-        self.store.remove_items(ids)
+            number = self._journal.append(
+                [Change("remove", one) for one, was in zip(ids, gone, strict=True) if not was]
+            )
+        self._do(lambda: self.store.remove_items(ids), number)
         status = ["absent" if was else "removed" for was in gone]
         return pl.DataFrame({"item_id": ids, "status": status}, schema=dict.fromkeys(("item_id", "status"), pl.String))
 
@@ -149,12 +151,18 @@ class Live:
     def search(self, text: str, limit: int = 20) -> list[tuple[str, str]]:
         """Ids and titles of items whose title holds ``text``, whatever its case; those that begin with it first."""
         self._catch_up()
-        titles, wanted = self.store.catalogue.titles.str.to_lowercase(), text.strip().lower()
+        titles, wanted = self._lowered(), text.strip().lower()
         found = titles.str.contains(wanted, literal=True).to_numpy() & ~self.store.removed
         rows = np.flatnonzero(found)
         first = titles.str.starts_with(wanted).to_numpy()[rows]
         rows = rows[np.argsort(~first, kind="stable")][:limit].tolist()
         return [(self.store.catalogue.ids[row], self.store.catalogue.titles[row]) for row in rows]
+
+    def _lowered(self) -> pl.Series:
+        """Titles in lower case, made anew when the catalogue is another one."""
+        if self._titles[0] is not self.store.catalogue:
+            self._titles = self.store.catalogue, self.store.catalogue.titles.str.to_lowercase()
+        return self._titles[1]
 
     def close(self) -> None:
         """Close the journal."""
@@ -166,9 +174,26 @@ class Live:
             raise DataError(f"no item '{ids[int(np.argmin(rows))]}' in the catalogue")
         return rows
 
-    def _append(self, changes: Sequence[Change]) -> None:
-        if changes:
-            self._seen = self._journal.append(changes)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other writers out, with all that they have written done here; what fails is read again."""
+        before = self._seen
+        try:
+            with self._journal.alone():
+                self._catch_up()
+                yield
+        except BaseException:
+            self._seen, self._version = before, -1
+            raise
+
+    def _do(self, change: Callable[[], object], number: int) -> None:
+        """Do what stands in the journal up to ``number``; where that fails, the next call does it from there."""
+        try:
+            change()
+        except BaseException:
+            self._version = -1
+            raise
+        self._seen = number
 
     def _catch_up(self) -> None:
         """Do what others have written since; what has to be encoded anew is written down."""
@@ -181,4 +206,5 @@ class Live:
         self._version = version
         if again:
             with self._journal.alone():
-                self._append(again)
+                number = self._journal.append(again)
+            self._seen = max(self._seen, number)
