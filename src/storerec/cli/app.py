@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 for _verb in (
     *(fit, tokenize, cluster, train, evaluate, recommend, add_items, remove_items),
-    *(fit_scorer, score, serve, inspect, export, compare, cold_start, demo),
+    *(fit_scorer, score, inspect, export, serve, compare, cold_start, demo),
 ):
     _verb.add_to(app)
 
