@@ -145,6 +145,9 @@ def test_hamming_neighbours():
     table = CodeTable.build(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0], [0, 2, 2]]), (3, 3, 3))
     assert table.hamming_neighbours(0, 3).tolist() == [3, 2, 4]
     assert len(table.hamming_neighbours(1, 99)) == 4
+    gone = np.array([False, False, False, True, False])
+    assert table.hamming_neighbours(0, 2, without=gone).tolist() == [2, 4]
+    assert len(table.hamming_neighbours(1, 99, without=gone)) == 3
     with pytest.raises(DataError):
         table.hamming_neighbours(5, 1)
 

@@ -18,9 +18,10 @@ from tests.serving.talk import talking
 OPERATIONS = {
     *("POST /v1/recommend", "POST /v1/score", "POST /v1/items", "GET /v1/items/{item_id}"),
     *("DELETE /v1/items/{item_id}", "GET /v1/search", "GET /healthz", "GET /readyz", "GET /metrics"),
+    *("POST /v1/why", "GET /v1/map", "GET /v1/about"),
 }
 
-NEVER_WRONG = {"DELETE /v1/items/{item_id}", "GET /healthz", "GET /readyz", "GET /metrics"}
+NEVER_WRONG = {"DELETE /v1/items/{item_id}", "GET /v1/about", "GET /healthz", "GET /readyz", "GET /metrics"}
 """What takes nothing, or any text."""
 
 

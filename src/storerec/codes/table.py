@@ -209,17 +209,22 @@ class CodeTable:
         """Utilisation and collisions of this table."""
         return CodeReport.from_codes(self.codes, self.sizes, np.diff(self.bucket_starts), self.policy)
 
-    def hamming_neighbours(self, row: int, count: int) -> NDArray[np.int32]:
+    def hamming_neighbours(
+        self, row: int, count: int, *, without: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int32]:
         """The ``count`` items that differ from item ``row`` in the fewest code positions.
 
-        Gives at most n - 1 rows, int32, without ``row`` itself; ties by row. Raises :class:`DataError` for a
-        row outside the table.
+        Gives at most n - 1 rows, int32, without ``row`` itself and those ``without`` (n,) leaves out; ties by row.
+        Raises :class:`DataError` for a row outside the table.
         """
         if not 0 <= row < len(self):
             raise DataError(f"item row {row} is outside the code table of {len(self)} items")
         differing = (self.codes != self.codes[row]).sum(axis=1)
-        differing[row] = self.codes.shape[1] + 1
-        return np.argsort(differing, kind="stable")[: max(0, min(count, len(self) - 1))].astype(np.int32)
+        out = np.zeros(len(self), bool) if without is None else without.copy()
+        out[row] = True
+        differing[out] = self.codes.shape[1] + 1
+        left = len(self) - int(out.sum())
+        return np.argsort(differing, kind="stable")[: max(0, min(count, left))].astype(np.int32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """State for saving: codes, sizes, counts, smoothing (1,) and policy (UTF-8); the rest follows."""

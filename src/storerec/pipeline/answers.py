@@ -104,12 +104,19 @@ class Inspection:
         """Use of the codes: utilisation and perplexity by position, and collisions."""
         return self.table.report()
 
-    def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
-        """What the codes say about an item; raises DataError for an unknown id."""
-        return _explain(self.catalogue, self.table, self.tree, item_id, neighbours)
+    def explain(self, item_id: str, *, neighbours: int = 5, removed: NDArray[np.bool_] | None = None) -> Explanation:
+        """What the codes say about an item; raises DataError for an unknown id. ``removed`` are no neighbours."""
+        return _explain(self.catalogue, self.table, self.tree, item_id, neighbours, removed)
 
 
-def _explain(catalogue: Catalogue, table: CodeTable, tree: CodeTree, item_id: str, neighbours: int) -> Explanation:
+def _explain(
+    catalogue: Catalogue,
+    table: CodeTable,
+    tree: CodeTree,
+    item_id: str,
+    neighbours: int,
+    removed: NDArray[np.bool_] | None,
+) -> Explanation:
     row = int(catalogue.rows([item_id])[0])
     if row < 0:
         raise DataError(f"no item '{item_id}' in the catalogue")
@@ -129,6 +136,6 @@ def _explain(catalogue: Catalogue, table: CodeTable, tree: CodeTree, item_id: st
         tuple(ids[int(other)] for other in table.bucket(int(path[-1])) if other != row),
         tuple(
             (ids[int(n)], titles[int(n)], int((codes[n] != codes[row]).sum()))
-            for n in table.hamming_neighbours(row, neighbours)
+            for n in table.hamming_neighbours(row, neighbours, without=removed)
         ),
     )

@@ -350,9 +350,9 @@ class STORE(Pretrained):
         return self.table.report()
 
     def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
-        """What the codes say about an item; raises DataError for an unknown id."""
+        """What the codes say about an item; raises DataError for an unknown id. Removed items are no neighbours."""
         inspection = Inspection(self.catalogue, self.table, self.recommender.tree.source)
-        return inspection.explain(item_id, neighbours=neighbours)
+        return inspection.explain(item_id, neighbours=neighbours, removed=self.removed)
 
     def _known(self, history: list[str]) -> np.ndarray:
         rows = self.catalogue.rows(history) if history else np.empty(0, np.int64)

@@ -55,6 +55,7 @@ class Why:
     steps: one a position. The product of the chosen codes' probabilities is that of the item's codes.
     share: of the item among those with the same codes.
     alone: probability of the item by its own row, for recommenders that have such; else None.
+    weight: of ``alone`` in the score; 0 where there is none.
     """
 
     item_id: str
@@ -62,6 +63,19 @@ class Why:
     steps: tuple[Step, ...]
     share: float
     alone: float | None
+    weight: float
+
+    @property
+    def score(self) -> float:
+        """Weighted mean of the log-probabilities by the codes (with the share) and by the item's own row.
+
+        It is the score of recommendations where the search normalises over children, which is the default.
+        """
+        tiny = np.finfo(np.float64).tiny
+        factors = [step.chosen.probability for step in self.steps] + [self.share]
+        by_codes = float(np.log(np.maximum(factors, tiny)).sum())
+        alone = 0.0 if self.alone is None else float(np.log(max(self.alone, tiny)))
+        return (1 - self.weight) * by_codes + self.weight * alone
 
 
 @torch.no_grad()
@@ -86,7 +100,8 @@ def why(store: STORE, history: NDArray[np.integer], row: int, *, others: int = 4
             hidden = decoder.step(prefix, codes, position, path)  # (1, 1, width)
     alone = None if whole is None else float(whole[0, row].double().exp())
     ids, titles = store.catalogue.ids, store.catalogue.titles
-    return Why(ids[row], titles[row], tuple(steps), float(np.exp(store.table.shares[row])), alone)
+    weight = 0.0 if alone is None else store.config.search.item_weight
+    return Why(ids[row], titles[row], tuple(steps), float(np.exp(store.table.shares[row])), alone, weight)
 
 
 def _step(

@@ -11,8 +11,10 @@ from fastapi import FastAPI
 from storerec._version import __version__
 from storerec.serving import limits
 from storerec.serving.failures import add_handlers
+from storerec.serving.files import page_files
 from storerec.serving.guard import Guard
 from storerec.serving.measure import Measure
+from storerec.serving.page import insights, page_router
 from storerec.serving.routes import router
 from storerec.serving.service import Service
 
@@ -27,8 +29,8 @@ def create_app(service: Service, *, api_key: str | None = None) -> FastAPI:
 
     Parameters
     ----------
-    api_key: asked for in all requests but those to ``/healthz`` and ``/readyz``; None asks for none, and takes requests
-        to loopback names only.
+    api_key: asked for in all requests but those to ``/healthz`` and ``/readyz`` and for the page's files; None asks for
+        none, and takes requests to loopback names only.
     """
 
     @asynccontextmanager
@@ -49,9 +51,14 @@ def create_app(service: Service, *, api_key: str | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    files = page_files()
     app.include_router(router)
+    app.include_router(insights)
+    app.include_router(page_router(files))
     add_handlers(app, service.metrics)
-    app.add_middleware(Guard, config=service.config, api_key=api_key, metrics=service.metrics)
+    app.add_middleware(
+        Guard, config=service.config, api_key=api_key, metrics=service.metrics, without_key=frozenset(files)
+    )
     app.add_middleware(Measure, metrics=service.metrics)  # the last one added is the outermost
 
     def document() -> dict[str, Any]:

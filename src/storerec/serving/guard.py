@@ -33,10 +33,19 @@ class Guard:
     ----------
     app: what is guarded.
     api_key: needed in every request but those to :data:`OPEN`; None needs none.
+    without_key: paths that need no key all the same: those of files that say nothing of what is served.
     """
 
-    def __init__(self, app: ASGIApp, *, config: ServingConfig, api_key: str | None, metrics: Metrics) -> None:
-        self._app, self._config, self._metrics = app, config, metrics
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        config: ServingConfig,
+        api_key: str | None,
+        metrics: Metrics,
+        without_key: frozenset[str] = frozenset(),
+    ) -> None:
+        self._app, self._config, self._metrics, self._without_key = app, config, metrics, without_key
         self._key = None if api_key is None else _digest(api_key.encode())
         self._own_names = _OWN_NAMES | {config.host.lower()}
         self._under_way = 0
@@ -47,7 +56,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        answer = self._stranger(headers) or self._crowd()
+        answer = self._stranger(headers, scope["path"]) or self._crowd()
         if answer is not None:
             await answer(scope, receive, send)
             return
@@ -61,12 +70,14 @@ class Guard:
         finally:
             self._under_way -= 1
 
-    def _stranger(self, headers: Mapping[str, str]) -> Response | None:
+    def _stranger(self, headers: Mapping[str, str], path: str) -> Response | None:
         if self._key is None:
             if _name(headers.get("host", "")) in self._own_names:
                 return None
             text = "without an API key, requests must be sent to localhost; other names need a service with a key"
             return failure(421, "wrong_host", text)
+        if path in self._without_key:
+            return None
         given = headers.get("x-api-key", "")
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":

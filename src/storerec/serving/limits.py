@@ -18,6 +18,7 @@ _LIMITS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "ScoreBody": {"history": ("maxItems", "max_history"), "candidates": ("maxItems", "max_candidates")},
     "AddBody": {"items": ("maxItems", "max_items")},
+    "WhyBody": {"history": ("maxItems", "max_history")},
 }
 
 

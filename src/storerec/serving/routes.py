@@ -34,9 +34,9 @@ from storerec.serving.worker import NewItem
 
 R = TypeVar("R")
 
-_ALL = documented(401, 408, 413, 421, 422, 429, 500, 503)
-_OF_BODY = _ALL | documented(400)
-_OF_ITEM = _ALL | documented(404)
+ALL = documented(401, 408, 413, 421, 422, 429, 500, 503)
+OF_BODY = ALL | documented(400)
+OF_ITEM = ALL | documented(404)
 
 router = APIRouter()
 
@@ -48,7 +48,7 @@ async def _service(request: Request) -> Service:
 Served = Annotated[Service, Depends(_service)]
 
 
-@router.post("/v1/recommend", summary="The most probable next items after a history", responses=_OF_BODY)
+@router.post("/v1/recommend", summary="The most probable next items after a history", responses=OF_BODY)
 async def recommend(body: RecommendBody, service: Served, request: Request) -> RecommendAnswerBody:
     """Recommend for one user. Requests of several users that come at the same time share a batch."""
     limits.check(body, service.config)
@@ -59,7 +59,7 @@ async def recommend(body: RecommendBody, service: Served, request: Request) -> R
         exclude_history=body.exclude_history,
         where={name: tuple(values) for name, values in body.where.items()},
     )
-    answer = await _while_wanted(request, service.recommend(asked))
+    answer = await while_wanted(request, service.recommend(asked))
     found = [
         RecommendedItem(item_id=one.item_id, title=one.title, score=one.score, codes=list(one.codes))
         for one in answer.items
@@ -67,45 +67,45 @@ async def recommend(body: RecommendBody, service: Served, request: Request) -> R
     return RecommendAnswerBody(items=found, unknown=list(answer.unknown), fallback=answer.fallback)
 
 
-@router.post("/v1/score", summary="Scores of given items after a history", responses=_OF_BODY)
+@router.post("/v1/score", summary="Scores of given items after a history", responses=OF_BODY)
 async def score(body: ScoreBody, service: Served, request: Request) -> ScoreAnswerBody:
     """Score candidates for one user, best first."""
     limits.check(body, service.config)
     asked = ScoreRequest(history=tuple(body.history), candidates=tuple(body.candidates))
-    answer = await _while_wanted(request, service.score(asked))
+    answer = await while_wanted(request, service.score(asked))
     found = [ScoredItem(item_id=one.item_id, title=one.title, score=one.score) for one in answer.items]
     return ScoreAnswerBody(items=found, unknown=list(answer.unknown), scored_by=answer.scored_by)
 
 
-@router.post("/v1/items", summary="Add items, from their text alone", responses=_OF_BODY)
+@router.post("/v1/items", summary="Add items, from their text alone", responses=OF_BODY)
 async def add(body: AddBody, service: Served, request: Request) -> AddAnswerBody:
     """Make items recommendable at once; they are on disk before this is answered. All of them are added or none."""
     limits.check(body, service.config)
     new = [NewItem(one.item_id, one.text) for one in body.items]
-    done = await _while_wanted(request, service.add(new))
+    done = await while_wanted(request, service.add(new))
     return AddAnswerBody(
         items=[AddedItem(item_id=one.item_id, status=one.status, codes=list(one.codes)) for one in done]
     )
 
 
-@router.get("/v1/items/{item_id:path}", summary="An item", responses=_OF_ITEM)
+@router.get("/v1/items/{item_id:path}", summary="An item", responses=OF_ITEM)
 async def item(
     item_id: str, service: Served, request: Request, neighbours: Annotated[int, Query(ge=0, le=100)] = 5
 ) -> ItemBody:
     """An item's text, its codes, and the items nearest to it by codes."""
-    found = await _while_wanted(request, service.explain(item_id, neighbours))
+    found = await while_wanted(request, service.explain(item_id, neighbours))
     near = [Neighbour(item_id=one, title=title, distance=distance) for one, title, distance in found.neighbours]
     return ItemBody(item_id=found.item_id, text=found.text, codes=list(found.codes), neighbours=near)
 
 
-@router.delete("/v1/items/{item_id:path}", summary="Take an item out of all lists", responses=_OF_ITEM)
+@router.delete("/v1/items/{item_id:path}", summary="Take an item out of all lists", responses=OF_ITEM)
 async def remove(item_id: str, service: Served, request: Request) -> RemovedItem:
     """Never recommend an item again, until it is added again. It still counts where histories hold it."""
-    done = await _while_wanted(request, service.remove(item_id))
+    done = await while_wanted(request, service.remove(item_id))
     return RemovedItem(item_id=done.item_id, status=done.status)
 
 
-@router.get("/v1/search", summary="Items by title", responses=_ALL)
+@router.get("/v1/search", summary="Items by title", responses=ALL)
 async def search(
     service: Served,
     request: Request,
@@ -113,7 +113,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> SearchAnswerBody:
     """Items whose titles contain a text, in whatever case."""
-    found = await _while_wanted(request, service.search(q, limit))
+    found = await while_wanted(request, service.search(q, limit))
     return SearchAnswerBody(items=[FoundItem(item_id=one, title=title) for one, title in found])
 
 
@@ -148,7 +148,7 @@ async def metrics(service: Served) -> Response:
     return Response(service.metrics.text(), media_type=service.metrics.content_type)
 
 
-async def _while_wanted(request: Request, work: Coroutine[Any, Any, R]) -> R:
+async def while_wanted(request: Request, work: Coroutine[Any, Any, R]) -> R:
     """Do ``work``, and give it up when its client goes away: what nobody waits for must not keep others waiting."""
     asked, gone = asyncio.create_task(work), asyncio.create_task(_departure(request))
     try:

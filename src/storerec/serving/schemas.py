@@ -13,17 +13,19 @@ Word = Annotated[str, StringConstraints(max_length=_LONGEST_ID)]
 Text = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     """A request: fields of other names are errors, and so are numbers written as texts."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, frozen=True)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """An answer: every field is told in the description."""
+
     model_config = ConfigDict(use_attribute_docstrings=True, frozen=True)
 
 
-class RecommendBody(_Body):
+class RecommendBody(Body):
     """What to recommend after a history."""
 
     history: list[ItemId] = Field(examples=[["item-7", "item-12"]])
@@ -44,7 +46,7 @@ class RecommendBody(_Body):
     """Attribute to the values allowed; an item must match every attribute."""
 
 
-class RecommendedItem(_Answer):
+class RecommendedItem(Answer):
     """A recommended item."""
 
     item_id: str
@@ -60,7 +62,7 @@ class RecommendedItem(_Answer):
     """Its semantic ID."""
 
 
-class RecommendAnswerBody(_Answer):
+class RecommendAnswerBody(Answer):
     """What is recommended, best first."""
 
     items: list[RecommendedItem]
@@ -73,7 +75,7 @@ class RecommendAnswerBody(_Answer):
     """What was done instead, where the history held no known item."""
 
 
-class ScoreBody(_Body):
+class ScoreBody(Body):
     """Candidates to score for a history."""
 
     history: list[ItemId] = Field(examples=[["item-7", "item-12"]])
@@ -83,7 +85,7 @@ class ScoreBody(_Body):
     """Ids of the items to score; each must be known."""
 
 
-class ScoredItem(_Answer):
+class ScoredItem(Answer):
     """A scored candidate."""
 
     item_id: str
@@ -96,7 +98,7 @@ class ScoredItem(_Answer):
     """Higher is better."""
 
 
-class ScoreAnswerBody(_Answer):
+class ScoreAnswerBody(Answer):
     """The candidates, best first."""
 
     items: list[ScoredItem]
@@ -109,7 +111,7 @@ class ScoreAnswerBody(_Answer):
     """What the scores are."""
 
 
-class NewItemBody(_Body):
+class NewItemBody(Body):
     """An item to add."""
 
     item_id: ItemId = Field(examples=["item-99"])
@@ -119,14 +121,14 @@ class NewItemBody(_Body):
     """Its texts by attribute, one of them not blank. Attributes not named stay as they are, or empty in a new item."""
 
 
-class AddBody(_Body):
+class AddBody(Body):
     """Items to add; all of them or none."""
 
     items: list[NewItemBody] = Field(min_length=1)
     """The items, each id once."""
 
 
-class AddedItem(_Answer):
+class AddedItem(Answer):
     """What became of an item."""
 
     item_id: str
@@ -139,14 +141,14 @@ class AddedItem(_Answer):
     """Its semantic ID."""
 
 
-class AddAnswerBody(_Answer):
+class AddAnswerBody(Answer):
     """The items in the order given; they are on disk."""
 
     items: list[AddedItem]
     """In the order given."""
 
 
-class RemovedItem(_Answer):
+class RemovedItem(Answer):
     """What became of an item; it is on disk."""
 
     item_id: str
@@ -156,7 +158,7 @@ class RemovedItem(_Answer):
     """``removed``, or ``absent`` where it had been removed before."""
 
 
-class Neighbour(_Answer):
+class Neighbour(Answer):
     """An item near another one."""
 
     item_id: str
@@ -169,7 +171,7 @@ class Neighbour(_Answer):
     """How many codes differ."""
 
 
-class ItemBody(_Answer):
+class ItemBody(Answer):
     """An item: its text, its codes, and those nearest to it by codes."""
 
     item_id: str
@@ -185,7 +187,7 @@ class ItemBody(_Answer):
     """Nearest first."""
 
 
-class FoundItem(_Answer):
+class FoundItem(Answer):
     """An item found by its title."""
 
     item_id: str
@@ -195,21 +197,21 @@ class FoundItem(_Answer):
     """Its title."""
 
 
-class SearchAnswerBody(_Answer):
+class SearchAnswerBody(Answer):
     """Items whose titles contain what was searched for."""
 
     items: list[FoundItem]
     """Those found."""
 
 
-class StatusBody(_Answer):
+class StatusBody(Answer):
     """Whether the service runs, or answers."""
 
     status: str = Field(examples=["ok"])
     """``ok``, or ``not ready``."""
 
 
-class Fault(_Answer):
+class Fault(Answer):
     """What went wrong."""
 
     type: str = Field(examples=["invalid_request"])
@@ -219,7 +221,7 @@ class Fault(_Answer):
     """A line for people; it names the field at fault."""
 
 
-class ErrorBody(_Answer):
+class ErrorBody(Answer):
     """The answer of every request that fails."""
 
     error: Fault

@@ -73,7 +73,7 @@ async def _run(service: Service, listening: socket.socket, api_key: str | None, 
     async def follow() -> None:
         await service.settled.wait()
         if service.failure is None:
-            say(f"ready at {_address(listening)}; its description is at /openapi.json")
+            say(f"ready at {_address(listening)}; its page is there, its description at /openapi.json")
         server.should_exit |= service.failure is not None
 
     following = asyncio.create_task(follow())

@@ -13,9 +13,11 @@ from storerec.errors import StorerecError
 from storerec.pipeline.answers import Explanation
 from storerec.pipeline.live import Live
 from storerec.pipeline.requests import RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest
+from storerec.pipeline.why import Why
 from storerec.serving.batcher import Batcher
 from storerec.serving.cache import AnswerCache
 from storerec.serving.config import ServingConfig
+from storerec.serving.insight import About, Map
 from storerec.serving.metrics import Metrics
 from storerec.serving.refusals import NotReadyError, RefusalError
 from storerec.serving.reload import BundleWatch
@@ -34,12 +36,13 @@ class Service:
 
     Attributes
     ----------
+    folder: as given.
     failure: why the first load failed, if it did.
     settled: set when the first load has ended, well or not.
     """
 
     def __init__(self, folder: Path, load: Callable[[], Live], config: ServingConfig) -> None:
-        self.config, self.metrics = config, Metrics()
+        self.folder, self.config, self.metrics = folder, config, Metrics()
         self.failure: Exception | None = None
         self.settled = asyncio.Event()
         self._load, self._watch = load, BundleWatch(folder)
@@ -116,6 +119,18 @@ class Service:
     async def search(self, text: str, limit: int) -> list[tuple[str, str]]:
         """Ids and titles of items whose titles contain ``text``; raises as :meth:`recommend`."""
         return await self._ask("search", (text, limit))
+
+    async def why(self, history: Sequence[str], item_id: str, others: int) -> Why:
+        """How a history leads to an item; raises as :meth:`recommend`, and UnknownItemError."""
+        return await self._ask("why", (history, item_id, others))
+
+    async def map(self, attribute: str | None, most: int, also: Sequence[str]) -> Map:
+        """Items in two dimensions; raises as :meth:`recommend`."""
+        return await self._ask("map", (attribute, most, also))
+
+    async def about(self) -> About:
+        """What is served; raises as :meth:`recommend`."""
+        return await self._ask("about", None)
 
     async def _ask(self, kind: str, content: Any) -> Any:
         if not self.ready:

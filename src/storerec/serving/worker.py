@@ -13,6 +13,7 @@ from storerec.errors import DataError, StorerecError
 from storerec.pipeline.answers import Explanation
 from storerec.pipeline.live import Live
 from storerec.pipeline.requests import RecommendAnswer, RecommendRequest, ScoreAnswer, ScoreRequest
+from storerec.serving import insight
 from storerec.serving.batcher import Kind
 from storerec.serving.config import ServingConfig
 from storerec.serving.refusals import UnknownItemError
@@ -62,6 +63,9 @@ class Worker:
             "remove": Kind(_each(self.remove)),
             "explain": Kind(_each(lambda asked: self.explain(*asked))),
             "search": Kind(_each(lambda asked: self.search(*asked))),
+            "why": Kind(_each(lambda asked: insight.why(self.live, *asked))),
+            "map": Kind(_each(lambda asked: insight.map_of(self.live, *asked))),
+            "about": Kind(_each(lambda _: insight.about(self.live))),
             "swap": Kind(_each(self.swap)),
             "look": Kind(_each(lambda _: self.look())),
         }
