@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,11 @@ class Service:
     async def _load_and_swap(self) -> None:
         """Load on a thread of its own, and take the new model's turn between two batches."""
         async with self._loading:
-            loading = asyncio.create_task(asyncio.to_thread(self._load))
+            # A thread that ends: OpenMP's workers stay with the thread they were made for, and where there are more of
+            # them than cores, those of the model's thread sleep between any two operations.
+            own = ThreadPoolExecutor(1, thread_name_prefix="storerec-load")
+            loading = asyncio.get_running_loop().run_in_executor(own, self._load)
+            own.shutdown(wait=False)
             try:
                 live = await asyncio.shield(loading)
             except asyncio.CancelledError:  # the thread cannot be stopped, and what it opens must be closed
