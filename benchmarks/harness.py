@@ -139,11 +139,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, given: argparse.Namespace, rows: Sequence[dict[str, Any]], **facts: Any) -> None:
-    """Print the rows and write them to ``--out``."""
+def write(
+    name: str, given: argparse.Namespace, rows: Sequence[dict[str, Any]], script: str | None = None, **facts: Any
+) -> None:
+    """Print the rows and write them to ``--out``; ``script`` is what was run, where it has another name."""
     for one in rows:
         print(told(one))
-    command = " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    command = " ".join(["python", "-m", f"benchmarks.{script or name}", *sys.argv[1:]])
     write_json(
         given.out / f"{name}.json",
         json.loads(json.dumps({"command": command, "machine": machine(), "rows": list(rows)} | facts)),

@@ -81,7 +81,7 @@ def main() -> None:
                 overlap=float(np.mean(same)), same=f"overlap@10 {np.mean(same):.3f} over {len(past)} users",
             )
         )  # fmt: skip
-    write("precision_trained" if given.run else "precision", given, lines)
+    write("precision_trained" if given.run else "precision", given, lines, "precision")
 
 
 if __name__ == "__main__":
