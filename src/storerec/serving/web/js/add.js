@@ -48,7 +48,7 @@ function Form() {
     setError(null);
     try {
       const [{ status, codes }] = (await api.add(id, text)).items;
-      dispatch({ type: "added", item: { id, title: nameOf(text[about.title_attribute], id), codes, status } });
+      dispatch({ type: "added", item: { id, title: nameOf(text[about.title_attribute], id), text, codes, status } });
       form.current.reset();
       form.current.elements.id.focus();
     } catch (fault) {
@@ -82,8 +82,8 @@ const TOLD = {
 };
 
 function Added({ item }) {
-  const most = Math.min(LIST, useShop().about.max_k);
-  const { data, error } = useAnswer((signal) => listed(item.id, most, signal), [item.id]);
+  const { about } = useShop();
+  const { data, error } = useAnswer((signal) => listed(item, about, signal), [item.id]);
   return html`<p>
       <strong><${ItemLink} id=${item.id} title=${item.title} /></strong> <${Codes} codes=${item.codes} />
       <br /><span class="quiet">${TOLD[item.status] ?? item.status}</span>
@@ -93,20 +93,32 @@ function Added({ item }) {
     ${data && html`<${Listed} id=${item.id} found=${data} />`}`;
 }
 
-/** The list of a person whose history are the item's nearest neighbours by codes. */
-async function listed(id, k, signal) {
-  const near = (await api.item(id, NEAR, signal)).neighbours;
-  const history = near.map((one) => one.item_id).reverse();
-  const { items } = await api.recommend({ history, k, exclude_history: true }, signal);
-  return { near: near.reverse(), items, place: items.findIndex((one) => one.item_id === id) };
+/**
+ * A list that the item is in, of a person whose history are its nearest neighbours by codes: of all items if it is among
+ * the first there, else of those that share one of its attributes.
+ */
+async function listed({ id, text }, about, signal) {
+  const near = (await api.item(id, NEAR, signal)).neighbours.reverse();
+  const asked = { history: near.map((one) => one.item_id), k: Math.min(LIST, about.max_k), exclude_history: true };
+  const own = Object.entries(text).filter(([name, value]) => name !== about.title_attribute && value.length <= LONG);
+  let all = null;
+  for (const filter of [null, ...own]) {
+    const where = filter ? { [filter[0]]: [filter[1]] } : {};
+    const { items } = await api.recommend({ ...asked, where }, signal);
+    const place = items.findIndex((one) => one.item_id === id);
+    all ??= items;
+    if (place >= 0) return { near, items, place, filter };
+  }
+  return { near, items: all, place: -1, filter: null };
 }
 
 function Listed({ id, found }) {
   const { dispatch } = useShop();
-  const { near, items, place } = found;
-  const names = near.map((one) => one.title).join(", ");
+  const { near, items, place, filter } = found;
+  const after = `After ${near.map((one) => `“${one.title}”`).join(", ")}, its nearest by codes, it is`;
   const use = () => {
     dispatch({ type: "replace", items: near.map((one) => ({ id: one.item_id, title: one.title })) });
+    dispatch({ type: "set", values: { attribute: filter?.[0] ?? "", value: filter?.[1] ?? "" } });
     location.hash = "lists";
   };
   const head = items.slice(0, Math.max(SHOWN, place < SHOWN * 2 ? place + 1 : 0));
@@ -114,8 +126,8 @@ function Listed({ id, found }) {
   if (place >= rows.length) rows.push({ ...items[place], rank: place });
   return html`<p>
       ${place < 0
-        ? html`After ${names}, its nearest by codes, it is not among the first ${items.length}. Search finds it.`
-        : html`After ${names}, its nearest by codes, it is <strong>number ${place + 1}</strong>:`}
+        ? `${after} not among the first ${items.length}. Search finds it.`
+        : html`${after} <strong>number ${place + 1}</strong> ${filter && `of the items whose ${filter[0]} is “${filter[1]}”`}:`}
     </p>
     <ol class="listed">
       ${rows.map(

@@ -123,7 +123,7 @@ export function Removed({ item }) {
   const restore = async () => {
     try {
       const [{ status, codes }] = (await api.add(item.id, item.text)).items;
-      dispatch({ type: "added", item: { id: item.id, title: item.title, codes, status } });
+      dispatch({ type: "added", item: { ...item, codes, status } });
     } catch (fault) {
       setError(fault);
     }

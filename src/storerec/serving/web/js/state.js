@@ -15,7 +15,7 @@ export const START = {
   made: 0, // keys given out
   shown: null, // id of the item in the panel
   changes: 0, // grows when the catalogue changes; what was asked before is asked again
-  added: [], // of {id, title, codes, status}, latest first
+  added: [], // of {id, title, text, codes, status}, latest first
   removed: [], // of {id, title, text}, latest first
   k: 10,
   excludeHistory: true,
