@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -41,11 +42,12 @@ def add_items(
     from storerec.pipeline import Live
 
     given = read_items(items, item_id=item_id)
-    live = Live.open(run, backbone=backbone, options=options.run_options(device=device))
-    with Progress(enabled=progress) as bars:
+    with (
+        closing(Live.open(run, backbone=backbone, options=options.run_options(device=device))) as live,
+        Progress(enabled=progress) as bars,
+    ):
         found = live.add_items(given, bars)
-    fit = live.codebook_fit()
-    live.close()
+        fit = live.codebook_fit()
     counts = {
         status: int((found["status"] == status).sum()) for status in ("added", "updated", "restored", "unchanged")
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -32,9 +33,8 @@ def remove_items(
     """
     from storerec.pipeline import Live
 
-    live = Live.open(run, backbone=backbone, options=options.run_options(device=device))
-    found = live.remove_items(options.split_list(items))
-    live.close()
+    with closing(Live.open(run, backbone=backbone, options=options.run_options(device=device))) as live:
+        found = live.remove_items(options.split_list(items))
     write_result(json, {"items": found.to_dicts()})
     gone, before = (int((found["status"] == status).sum()) for status in ("removed", "absent"))
     show(f"{gone:,} removed" + (f", {before:,} had been already" if before else "") + ".")
