@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/storerec demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -p no:cacheprovider $(ARGS)
+	$(BIN)/python -m pytest -p no:cacheprovider -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
