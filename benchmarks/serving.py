@@ -42,6 +42,10 @@ class GenerateLive(Live):
 
     model: Any
     folder: Path
+    processors: dict[int, Any]
+    first_item: int
+    first_code: np.ndarray
+    leaves: dict[tuple[int, ...], int]
 
     def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendAnswer | StorerecError]:
         """One batch, histories padded to the left."""
@@ -67,16 +71,11 @@ class GenerateLive(Live):
         scores = out.sequences_scores.numpy().reshape(len(ids), beam)
         return [self._answer(*one, request.k) for *one, request in zip(codes, scores, requests, strict=True)]
 
-    processors: dict[int, Any]
-
     def _words(self, history: Sequence[str]) -> list[int]:
         rows = self.store.catalogue.rows(history)[-self.store.config.recommender.max_history :]
         if self.store.config.recommender.history == "items":
             return (self.first_item + rows).tolist()
         return (self.store.table.codes[rows] + self.first_code).flatten().tolist()
-
-    first_item: int
-    first_code: np.ndarray
 
     def _answer(self, codes: np.ndarray, scores: np.ndarray, k: int) -> RecommendAnswer:
         table, found = self.store.table, []
@@ -92,8 +91,6 @@ class GenerateLive(Live):
                 Recommendation(ids[-row], titles[-row], score, tuple(table.codes[-row].tolist())) for score, row in best
             )
         )
-
-    leaves: dict[tuple[int, ...], int]
 
 
 def serve_generate(bundle: Path, model: Path, port: int) -> None:

@@ -65,7 +65,15 @@ def test_changes_are_there_after_opening_again_in_every_way_of_reading(path):
     for store in (again.store, loaded):
         assert np.array_equal(store.table.codes, live.store.table.codes)
         assert store.catalogue.frame.equals(live.store.catalogue.frame)
-    assert load_inspection(path).explain("new-2").text["title"] == "another title"
+    inspection = load_inspection(path)
+    assert inspection.explain("new-2").text["title"] == "another title"
+    assert np.array_equal(inspection.removed, live.store.removed)
+    for item in ("item-0", "new-1"):
+        told = inspection.explain(item, neighbours=30)
+        assert told == live.explain(item, neighbours=30)
+        assert "item-2" not in {one for one, _, _ in told.neighbours} | set(told.same_codes)
+        titles = {title for _, titles in told.siblings for title in titles}
+        assert "green coats number 2" not in titles
     assert again.codebook_fit() == live.codebook_fit()
     assert live.codebook_fit().items == 3
 

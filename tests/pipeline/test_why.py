@@ -19,6 +19,8 @@ def store(request, tiny_backbone, tmp_path_factory):
     catalogue, histories = worlds.data()
     items = {"item_rows": True, "history": "items"} if request.param == "items" else {}
     config = worlds.config(tiny_backbone("llama"), normaliser="children", **items)
+    weighed = config.search.model_copy(update={"item_weight": 0.75})  # another than the default
+    config = config.model_copy(update={"search": weighed})
     run = RunFolder.create(tmp_path_factory.mktemp("run") / "r", catalogue, histories, config, OPTIONS)
     fit(run, Progress(enabled=False))
     return STORE.of_run(run)
@@ -37,6 +39,12 @@ def test_the_path_gives_the_score_of_the_list(store):
             weight = store.config.search.item_weight
             score = (1 - weight) * score + weight * math.log(found.alone)
         assert one.score == pytest.approx(score, abs=1e-3)
+
+
+def test_scores_of_candidates_are_those_of_the_list(store):
+    listed = {one.item_id: one.score for one in store.recommend(["item-0", "item-3"], 24)}
+    for one in store.score(["item-0", "item-3"], list(listed)):
+        assert one.score == pytest.approx(listed[one.item_id], abs=1e-3)
 
 
 def test_branches_are_all_there_with_what_lies_under_them(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,9 @@ def cold_start(
     cold = hide_items(catalogue, histories, share, options.seed)
     run = RunFolder.create(folder / "run", cold.warm, cold.histories, config, options)
     fit(run, progress)
-    live = Live.open(run.path, options=options)
-    live.add_items(cold.hidden)
-    told = live.codebook_fit()
-    live.close()
+    with closing(Live.open(run.path, options=options)) as live:
+        live.add_items(cold.hidden, progress)
+        told = live.codebook_fit()
     systems = _systems(cold, run, live.store, sasrec or SasRecConfig(), folder / "sasrec", progress)
     warm = np.arange(len(cold.warm))
     whole, among_new = (

@@ -94,48 +94,54 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Items and their codes: what can be said of a trained STORE without its language model."""
+    """Items and their codes: what can be said of a trained STORE without its language model.
+
+    Attributes
+    ----------
+    removed: (items,) bool, which are nobody's neighbours or siblings any more.
+    """
 
     catalogue: Catalogue
     table: CodeTable
     tree: CodeTree
+    removed: NDArray[np.bool_]
 
     def code_report(self) -> CodeReport:
         """Use of the codes: utilisation and perplexity by position, and collisions."""
         return self.table.report()
 
-    def explain(self, item_id: str, *, neighbours: int = 5, removed: NDArray[np.bool_] | None = None) -> Explanation:
-        """What the codes say about an item; raises DataError for an unknown id. ``removed`` are no neighbours."""
-        return _explain(self.catalogue, self.table, self.tree, item_id, neighbours, removed)
+    def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
+        """What the codes say about an item; raises DataError for an unknown id."""
+        return _explain(self, item_id, neighbours)
+
+    def bucket(self, leaf: int) -> NDArray[np.int32]:
+        """Rows of the items of a leaf, without removed ones."""
+        rows = self.table.bucket(leaf)
+        return rows[~self.removed[rows]]
 
 
-def _explain(
-    catalogue: Catalogue,
-    table: CodeTable,
-    tree: CodeTree,
-    item_id: str,
-    neighbours: int,
-    removed: NDArray[np.bool_] | None,
-) -> Explanation:
+def _explain(given: Inspection, item_id: str, neighbours: int) -> Explanation:
+    catalogue, table, tree = given.catalogue, given.table, given.tree
     row = int(catalogue.rows([item_id])[0])
     if row < 0:
         raise DataError(f"no item '{item_id}' in the catalogue")
     ids, titles, codes = catalogue.ids, catalogue.titles, table.codes
     path = tree.path(row)
     first, end = tree.starts[-1][path[-2] : path[-2] + 2]  # leaves under the parent; leaves are the table's tuples
+    beside = {leaf: given.bucket(leaf) for leaf in range(int(first), int(end)) if leaf != path[-1]}
     return Explanation(
         item_id,
         {name: catalogue.attribute(name)[row] for name in catalogue.attributes},
         tuple(int(c) for c in codes[row]),
         tuple(int(tree.leaves_below[level][node]) for level, node in enumerate(path)),
         tuple(
-            (tuple(int(c) for c in table.tuples[leaf]), tuple(titles[int(i)] for i in table.bucket(leaf)[:_NAMED]))
-            for leaf in range(int(first), int(end))
-            if leaf != path[-1]
+            (tuple(int(c) for c in table.tuples[leaf]), tuple(titles[int(i)] for i in rows[:_NAMED]))
+            for leaf, rows in beside.items()
+            if len(rows)
         ),
-        tuple(ids[int(other)] for other in table.bucket(int(path[-1])) if other != row),
+        tuple(ids[int(other)] for other in given.bucket(int(path[-1])) if other != row),
         tuple(
             (ids[int(n)], titles[int(n)], int((codes[n] != codes[row]).sum()))
-            for n in table.hamming_neighbours(row, neighbours, without=removed)
+            for n in table.hamming_neighbours(row, neighbours, without=given.removed)
         ),
     )

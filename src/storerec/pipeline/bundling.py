@@ -147,7 +147,9 @@ def load_inspection(folder: Path) -> Inspection:
     journal = Journal.beside(folder)
     changes = journal.since()
     journal.close()
-    found, others = inspected(Inspection(_catalogue(saved), table, tree), changes, training_of(saved.manifest))
+    catalogue = _catalogue(saved)
+    removed = catalogue.ids.is_in(saved.documents["run"].get("removed", [])).to_numpy()
+    found, others = inspected(Inspection(catalogue, table, tree, removed), changes, training_of(saved.manifest))
     if others:
         warnings.warn(
             f"{others} items were added under another training of {folder}; they have no codes here before "

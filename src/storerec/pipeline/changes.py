@@ -87,10 +87,7 @@ def replay(
         addition = planned(store, read_items_text(store, _catalogue(anew, store.catalogue), layers()))
         apply(store, addition)
         again = changes_of(addition, training)
-    marked = [(item, bool(one.removed)) for item, one in states.items() if one.removed is not None]
-    for row, (_, removed) in zip(store.catalogue.rows([item for item, _ in marked]).tolist(), marked, strict=True):
-        if row >= 0:
-            store.removed[row] = removed
+    _mark(store.removed, states, store.catalogue)
     return again
 
 
@@ -107,7 +104,17 @@ def inspected(inspection: Inspection, changes: Iterable[Change], training: str) 
         texts = _catalogue(told, catalogue)
         catalogue = catalogue.replaced(catalogue.rows(texts.ids), texts)
     others = sum(rows[item] < 0 and bool(one.text) and one.training != training for item, one in states.items())
-    return Inspection(catalogue, table, tree), others
+    removed = np.append(inspection.removed, np.zeros(len(catalogue) - len(inspection.removed), bool))
+    _mark(removed, states, catalogue)
+    return Inspection(catalogue, table, tree, removed), others
+
+
+def _mark(removed: NDArray[np.bool_], states: dict[str, _State], catalogue: Catalogue) -> None:
+    """Set in ``removed`` (items,) what the journal says of items that it took out or brought back."""
+    marked = {item: one.removed for item, one in states.items() if one.removed is not None}
+    for row, gone in zip(catalogue.rows(list(marked)).tolist(), marked.values(), strict=True):
+        if row >= 0:
+            removed[row] = gone
 
 
 def _rows(states: dict[str, _State], catalogue: Catalogue) -> dict[str, int]:

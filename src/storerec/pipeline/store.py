@@ -236,8 +236,10 @@ class STORE(Pretrained):
         """What scores; a trained scorer has layers of its own, which take seconds to make."""
         if self.scorer is not None:
             return CodeScorerSystem(self.scorer, self.options)
-        normaliser = self.config.search.normaliser
-        return LikelihoodScorer(self.system.decoder, self.table, normaliser=normaliser)
+        search = self.config.search
+        return LikelihoodScorer(
+            self.system.decoder, self.table, normaliser=search.normaliser, item_weight=search.item_weight
+        )
 
     def encoding(self) -> InferenceLayers:
         """What reads texts of items; made at the first call, which takes seconds."""
@@ -351,8 +353,8 @@ class STORE(Pretrained):
 
     def explain(self, item_id: str, *, neighbours: int = 5) -> Explanation:
         """What the codes say about an item; raises DataError for an unknown id. Removed items are no neighbours."""
-        inspection = Inspection(self.catalogue, self.table, self.recommender.tree.source)
-        return inspection.explain(item_id, neighbours=neighbours, removed=self.removed)
+        inspection = Inspection(self.catalogue, self.table, self.recommender.tree.source, self.removed)
+        return inspection.explain(item_id, neighbours=neighbours)
 
     def _known(self, history: list[str]) -> np.ndarray:
         rows = self.catalogue.rows(history) if history else np.empty(0, np.int64)

@@ -56,6 +56,7 @@ class LikelihoodScorer:
     ----------
     decoder, table: the trained recommender, step by step, and the code table its tree was built from.
     normaliser: over what a step's probabilities are normalised; none takes what the recommender was trained with.
+    item_weight: of the item's own log-probability, for recommenders with rows of items, as the search has it.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class LikelihoodScorer:
         table: CodeTable,
         *,
         normaliser: Normaliser | None = None,
+        item_weight: float = 0.5,
         name: str = "store-likelihood",
     ) -> None:
-        self.name, self._table = name, table
+        self.name, self._table, self._item_weight = name, table, item_weight
         self._decoder = decoder
         self._normaliser = normaliser or decoder.model.settings.normaliser
 
@@ -114,6 +116,7 @@ class LikelihoodScorer:
                 path = own.repeat(1, 1, position + 1)  # each candidate sees its own codes only
                 hidden = decoder.step(prefix, codes, position, path)
         total += torch.from_numpy(self._table.shares).to(total)[rows]
-        if whole is not None:  # half and half, as the search does by default
-            total = (total + whole.to(total.dtype).gather(-1, rows)) / 2
+        if whole is not None:
+            own_rows = whole.to(total.dtype).gather(-1, rows)  # (rows, candidates)
+            total = (1 - self._item_weight) * total + self._item_weight * own_rows
         return total.cpu().numpy()
