@@ -40,7 +40,7 @@ def build(options: RunOptions) -> tuple[Recommender, CodeTable]:
     with torch.no_grad():
         for name, parameter in model.trained().items():
             scale = 0.02 if "lora" in name else float(parameter.std())
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+            parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter.device) * scale)
     return model.requires_grad_(False).eval(), table
 
 
@@ -79,6 +79,7 @@ def generated(
     words = model.backbone.encode([model.settings.prompts.sequence], max_tokens=999, begin=True).flat
     rows = (table.codes[past.items].reshape(len(past), HISTORY, POSITIONS) + starts).reshape(len(past), -1)
     prompt = torch.from_numpy(np.concatenate([np.tile(words, (len(past), 1)), rows], axis=1).astype(np.int64))
+    prompt = prompt.to(whole.device)
     below: dict[tuple[int, ...], set[int]] = {}
     for codes in (table.codes + starts).tolist():
         for at in range(POSITIONS):

@@ -109,7 +109,7 @@ def recommender(backbone: Backbone, table: CodeTable) -> Recommender:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.trained().items():
         if "lora_B" in name:  # zero at first: gradients of the other factor would be zero too
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.01
+            parameter.data = torch.randn(parameter.shape, generator=generator).to(parameter.device) * 0.01
     return model
 
 

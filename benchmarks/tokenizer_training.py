@@ -85,7 +85,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.trained().items():
         if "lora_B" in name:  # zero at first: gradients of the other factor would be zero too
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.01
+            parameter.data = torch.randn(parameter.shape, generator=generator).to(parameter.device) * 0.01
     model.train_only_own()
     lines = []
     for content, answer, goal in ((64, 32, 3.7), (128, 24, 5.0)):
