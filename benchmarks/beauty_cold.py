@@ -1,6 +1,6 @@
 """New items on Amazon Beauty (2014): some are hidden from all training, added as new ones, and looked for.
 
-    python -m benchmarks.beauty_cold FOLDER --out runs/beauty-cold --config benchmarks/beauty-cold-gpu.json
+    python -m benchmarks.beauty_cold FOLDER --out runs/beauty-cold --test-users 4000
 
 FOLDER has ``items.jsonl`` and ``sequences.tsv``, as for benchmarks/beauty.py, whose settings these are; on own tables,
 `storerec cold-start` does the same. An interrupted run goes on with the same command.
@@ -29,9 +29,12 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder to make, or to go on with")
-    parser.add_argument("--config", type=Path, default=HERE / "beauty-cpu.json", help="settings over preset amazon")
+    parser.add_argument(
+        "--config", type=Path, default=HERE / "beauty-cold-cpu.json", help="settings over preset amazon"
+    )
     parser.add_argument("--share", type=float, default=0.2, help="share of the items to hide")
     parser.add_argument("--users", type=int, help="only so many users, drawn by a fixed seed, and their items")
+    parser.add_argument("--test-users", type=int, help="only so many users in each table; all train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -48,7 +51,15 @@ def main() -> int:
         options = RunOptions(seed=given.seed, device=given.device, dtype=given.dtype, progress=sys.stdout.isatty())
         with Progress(enabled=options.progress) as bars:
             found = cold_start(
-                catalogue, histories, config.store, given.share, given.out, options, bars, sasrec=config.sasrec
+                catalogue,
+                histories,
+                config.store,
+                given.share,
+                given.out,
+                options,
+                bars,
+                sasrec=config.sasrec,
+                test_users=given.test_users,
             )
     except StorerecError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -32,10 +32,14 @@ def measured(tiny_backbone, tmp_path_factory):
 def test_all_systems_rank_the_same_users_twice(measured):
     (catalogue, histories, _, _, folder, *_), found = measured
     cold = hide_items(catalogue, histories, 0.25, 0)
-    for one in (found.whole, found.among_new):
-        assert list(one.systems) == ["store", "popularity", "markov", "sasrec", "content similarity"]
-        assert one.users == len(cold.cases)
+    others = ["popularity", "markov", "sasrec", "content similarity"]
+    reserving = ["store, 10% for new items", "store, 20% for new items"]
+    assert list(found.among_new.systems) == ["store", *others]
+    for one in (found.whole, found.known):
+        assert list(one.systems) == ["store", *reserving, *others]
         assert one.n_items == len(catalogue)
+    assert found.whole.users == found.among_new.users == len(cold.cases)
+    assert found.known.users == len(RunFolder.open(folder / "run", OPTIONS).split.test)
     zero = {name: system.item_level["recall@20"].value for name, system in found.among_new.systems.items()}
     # six new items: who can list them all finds each target among twenty
     assert zero == {"store": 1.0, "popularity": 1.0, "markov": 1.0, "sasrec": 0.0, "content similarity": 1.0}
@@ -68,6 +72,7 @@ def test_the_same_call_goes_on_and_gives_the_same(measured):
     again = cold_start(*parts, sasrec=SASREC)
     assert figures(again.whole) == figures(found.whole)
     assert figures(again.among_new) == figures(found.among_new)
+    assert figures(again.known) == figures(found.known)
     live = Live.open(parts[4] / "run", options=OPTIONS)
     live.add_items(Catalogue.from_frame(worlds.items()[:1].with_columns(item_id=pl.lit("other"))))
     with pytest.raises(DataError, match="other items were added"):

@@ -10,6 +10,7 @@ from storerec.data.catalogue import Catalogue
 from storerec.errors import ConfigError, DataError
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, RunFolder, fit
+from storerec.pipeline.requests import RecommendRequest, recommend_all
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from tests import worlds
 
@@ -111,12 +112,12 @@ def test_a_known_id_keeps_its_codes_and_takes_the_new_text(store):
 
 def test_what_is_removed_is_in_no_list_and_still_read_in_histories(store, tmp_path):
     store.add_items(Catalogue.from_frame(NEW))
-    whole = store.recommend(["item-0", "item-3"], 27)
+    whole = store.recommend(["item-0", "item-3"], 27, new_share=0)
     gone = {whole[0].item_id, whole[4].item_id, "new-1"}
     store.remove_items(sorted(gone))
     store.save(tmp_path / "bundle")
     for one in (store, STORE.load(tmp_path / "bundle", options=OPTIONS)):
-        left = one.recommend(["item-0", "item-3"], 27)
+        left = one.recommend(["item-0", "item-3"], 27, new_share=0)
         assert [item.item_id for item in left] == [item.item_id for item in whole if item.item_id not in gone]
         np.testing.assert_allclose(
             [item.score for item in left], [item.score for item in whole if item.item_id not in gone], atol=1e-5
@@ -142,3 +143,31 @@ def test_a_number_that_has_no_vectors_is_refused(store):
     with pytest.raises(DataError, match="no number left"):
         store.add_items(twins)
     assert len(store.catalogue) == 24
+
+
+def test_lists_keep_places_for_added_items(store, tmp_path):
+    assert not store.new.any()
+    plain = [one.item_id for one in store.recommend(["item-0", "item-3"], 10)]
+    assert plain == [one.item_id for one in store.recommend(["item-0", "item-3"], 10, new_share=1.0)]
+    store.add_items(Catalogue.from_frame(NEW))
+    store.remove_items(["new-2"])
+    store.save(tmp_path / "bundle")
+    for one in (store, STORE.load(tmp_path / "bundle", options=OPTIONS)):
+        assert one.catalogue.ids.filter(pl.Series(one.new)).to_list() == NEW["item_id"].to_list()
+        for share, least in ((None, 1), (0.1, 1), (0.3, 2), (1.0, 2)):  # three were added, of which two are left
+            found = [item.item_id for item in one.recommend(["item-0", "item-3"], 10, new_share=share)]
+            assert len(set(found)) == 10
+            assert len({"new-0", "new-1"} & set(found)) >= least
+            assert "new-2" not in found
+        best = {item.item_id: item.score for item in one.recommend(["item-0", "item-3"], 26, new_share=0)}
+        for item in one.recommend(["item-0", "item-3"], 10, new_share=1.0):
+            assert item.score == pytest.approx(best[item.item_id], abs=1e-5)
+        request = RecommendRequest(("item-0", "item-3"), 10, new_share=1.0)
+        answer = recommend_all(one, [request, RecommendRequest(("item-0",), 3, new_share=0.0)])
+        assert [item.item_id for item in answer[0].items[:2]] == [
+            item.item_id for item in one.recommend(["item-0", "item-3"], 2, new_share=1.0)
+        ]
+    with pytest.raises(DataError, match="within 0 and 1"):
+        store.recommend(["item-0"], 10, new_share=1.5)
+    wrong = recommend_all(store, [RecommendRequest(("item-0",), 3, new_share=-0.1)])[0]
+    assert isinstance(wrong, DataError)

@@ -173,3 +173,24 @@ def test_dropout_inside_layers_acts_in_training_only(family, load_backbone):
         world.model.train()
         drawn = [world.model.code_hidden(*arguments) for _ in range(2)]
     assert not torch.equal(*drawn)
+
+
+def test_dropout_of_items_leaves_some_to_their_codes_in_training_only(load_backbone):
+    world = worlds.make(load_backbone("llama"), item_rows=True, item_dropout=0.4)
+    model = world.model
+    whole, bare = model.item_rows.detach(), model.item_rows.detach() - model.items.outputs.detach()
+    items = torch.arange(40)[None]
+    read = model.history_tokens(items)
+    model.train()
+    told = model.item_rows.detach()
+    kept = (told == whole).all(dim=1)
+    assert torch.equal(told[~kept], bare[~kept]) or torch.allclose(told[~kept], bare[~kept], atol=1e-6)
+    assert 5 < int(kept.sum()) < 38
+    again = (model.item_rows.detach() == whole).all(dim=1)
+    assert not torch.equal(kept, again)  # drawn anew
+    last = len(model.sizes) - 1  # an item's own vector is added to its last code
+    own = model.history_tokens(items).unflatten(1, (40, -1))[0, :, last] == read.unflatten(1, (40, -1))[0, :, last]
+    assert 5 < int(own.all(dim=1).sum()) < 38
+    model.eval()
+    assert torch.equal(model.item_rows.detach(), whole)
+    assert torch.equal(model.history_tokens(items), read)

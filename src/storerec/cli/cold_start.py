@@ -29,6 +29,10 @@ def cold_start(
         Path, typer.Option("--out", metavar="DIR", help="Folder to make, or to go on with.", show_default=False)
     ],
     share: Annotated[float, typer.Option(help="Share of the items to hide from training.")] = 0.2,
+    test_users: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many users for each table; all train.", show_default="all"),
+    ] = None,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     seed: options.SeedOption = 0,
@@ -38,8 +42,8 @@ def cold_start(
 ) -> None:
     """Hide some items, train without them, add them as new ones, and measure who finds them.
 
-    STORE beside popularity, Markov, SASRec and similarity of texts, for the users whose next item is a hidden one:
-    among all items, and among the new ones only.
+    STORE beside popularity, Markov, SASRec and similarity of texts, for the users whose next item is a hidden one,
+    among all items and among the new ones only; and for those whose next item is an old one, to see what new ones cost.
     """
     from storerec.comparison import load_data
     from storerec.comparison.cold_start import cold_start as run
@@ -51,9 +55,9 @@ def cold_start(
     found = load_data(data)
     given = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress)
     with Progress(enabled=progress) as bars:
-        result = run(found.catalogue, found.histories, settings, share, out, given, bars)
+        result = run(found.catalogue, found.histories, settings, share, out, given, bars, test_users=test_users)
     title = f"New items: {found.name}"
     page = write_page(result, out, title, shlex.join(["storerec", *sys.argv[1:]]))
-    for words, one in (("Among all items", result.whole), ("Among the new items only", result.among_new)):
+    for words, one in result.parts():
         show(f"{words}:", one.table())
     show(f"Figures: {out / 'cold_start.json'}; page: {page}")

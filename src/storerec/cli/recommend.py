@@ -29,6 +29,10 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items to recommend.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID,ID,...", help="Items never to recommend.")] = None,
     exclude_history: options.ExcludeHistoryOption = False,
+    new_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the places kept for items added after training.", show_default="0.1"),
+    ] = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = options.Device.auto,
     json: options.JsonOption = None,
@@ -38,7 +42,8 @@ def recommend(
 
     given = options.split_list(history)
     store = STORE.load(run, backbone=backbone, options=options.run_options(device=device))
-    found = store.recommend(given, k, exclude=options.split_list(exclude), exclude_history=exclude_history)
+    without = options.split_list(exclude)
+    found = store.recommend(given, k, exclude=without, exclude_history=exclude_history, new_share=new_share)
     ids = [one for one, row in zip(given, store.catalogue.rows(given), strict=True) if row >= 0]
     rows = [
         {"item_id": r.item_id, "title": r.title, "score": float(r.score), "codes": [int(c) for c in r.codes]}

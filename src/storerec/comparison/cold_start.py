@@ -14,6 +14,7 @@ from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.cold_items import ColdItems, hide_items
 from storerec.data.histories import Histories
+from storerec.data.splits import Cases
 from storerec.errors import DataError
 from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
 from storerec.evaluation.document import Document, Entry, Section, TextTable
@@ -21,6 +22,7 @@ from storerec.evaluation.markdown import markdown
 from storerec.evaluation.report import printed
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, Live, RunFolder, StoreConfig, fit
+from storerec.recommender.training import sample_cases
 from storerec.storage import atomic, write_json
 from storerec.systems.base import Exclusions, RankedLists, System
 from storerec.systems.content import ContentSimilarity
@@ -33,31 +35,39 @@ from storerec.tokenizer import encode_items
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Lists of users whose next item is new, twice: among all items, and among the new ones alone.
+    """How items fare that no training saw, and what other items lose by them.
 
     Attributes
     ----------
-    whole, among_new: the two evaluations; the same users and targets.
+    whole, among_new: users whose next item is new, among all items and among the new ones; the same users and targets.
+    known: users whose next item is an old one, among all items, so that what new ones cost is seen.
     codebook_fit: how the codebook fits the new items (:class:`storerec.codes.CodebookFit`), None if it is not known.
     notes: what was hidden, and how.
     """
 
     whole: Evaluation
     among_new: Evaluation
+    known: Evaluation
     codebook_fit: dict[str, Any] | None
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """All figures, as JSON values."""
-        parts = {"all_items": self.whole.to_json(), "new_items_only": self.among_new.to_json()}
+        parts = {name: one.to_json() for name, one in (("all_items", self.whole), ("new_items_only", self.among_new))}
+        parts["known_targets"] = self.known.to_json()
         return parts | {"codebook_fit": self.codebook_fit, "notes": list(self.notes)}
+
+    def parts(self) -> tuple[tuple[str, Evaluation], ...]:
+        """The evaluations, each with what it is called."""
+        return (
+            ("The next item is new, among all items", self.whole),
+            ("The next item is new, among the new items only", self.among_new),
+            ("The next item is an old one, among all items", self.known),
+        )
 
     def document(self, title: str, command: str) -> Document:
         """A report of both tables, with intervals, and the command that made it."""
-        sections = [
-            Section(words, tables=(_table(words, one),))
-            for words, one in (("Among all items", self.whole), ("Among the new items only", self.among_new))
-        ]
+        sections = [Section(words, tables=(_table(words, one),)) for words, one in self.parts()]
         if self.codebook_fit is not None:
             sections.append(Section("The codebook", (f"{self.codebook_fit['verdict']}.",)))
         return Document(title, (f"Made by: {command}", *self.notes), tuple(sections))
@@ -73,11 +83,13 @@ def cold_start(
     progress: Progress,
     *,
     sasrec: SasRecConfig | None = None,
+    test_users: int | None = None,
 ) -> ColdStart:
     """Hide a share of the items, train without them, add them, and measure; an interrupted call goes on in ``folder``.
 
-    STORE is ranked beside popularity and Markov, which know no new item, SASRec, which cannot list one, and
-    :class:`ContentSimilarity` over the same dense tokens.
+    STORE, without and with places kept for new items, is ranked beside popularity and Markov, which know no new item,
+    SASRec, which cannot list one, and :class:`ContentSimilarity` over the same dense tokens. With ``test_users`` so
+    many users of each kind are drawn for the tables; all train.
 
     Raises
     ------
@@ -91,11 +103,13 @@ def cold_start(
         live.add_items(cold.hidden, progress)
         told = live.codebook_fit()
     systems = _systems(cold, run, live.store, sasrec or SasRecConfig(), folder / "sasrec", progress)
-    warm = np.arange(len(cold.warm))
-    whole, among_new = (
-        _measured([_Without(one, rows) for one in systems], cold, run, config.evaluation) for rows in (warm[:0], warm)
+    both = [systems[0], *(_Reserving(live.store, share) for share in SHARES), *systems[1:]]
+    among_new = [_Without(one, np.arange(len(cold.warm))) for one in systems]
+    whole, new, known = (
+        _measured(some, sample_cases(cases, test_users, options.seed), cold, run, config.evaluation)
+        for some, cases in ((both, cold.cases), (among_new, cold.cases), (both, run.split.test))
     )
-    found = ColdStart(whole, among_new, None if told is None else told.to_json(), cold.notes)
+    found = ColdStart(whole, new, known, None if told is None else told.to_json(), cold.notes)
     write_json(folder / "cold_start.json", found.to_json())
     return found
 
@@ -106,6 +120,23 @@ def write_page(found: ColdStart, folder: Path, title: str, command: str) -> Path
     with atomic(place) as temporary:
         temporary.write_text(markdown(found.document(title, command)), encoding="utf-8")
     return place
+
+
+SHARES = (0.1, 0.2)
+"""Shares of the places of a list kept for new items, each measured beside none."""
+
+
+class _Reserving:
+    """STORE with places kept for new items."""
+
+    own_batches = True
+
+    def __init__(self, store: STORE, share: float) -> None:
+        self.name, self._store, self._share = f"store, {share:.0%} for new items", store, share
+
+    def recommend(self, histories: Histories, k: int, *, exclude: Exclusions) -> RankedLists:
+        """As :meth:`STORE.recommend_batch`."""
+        return self._store.recommend_batch(histories, k, exclude=exclude, new_share=self._share)
 
 
 class _Without:
@@ -153,10 +184,12 @@ def _systems(
     ]
 
 
-def _measured(systems: Sequence[System], cold: ColdItems, run: RunFolder, config: EvaluationConfig) -> Evaluation:
+def _measured(
+    systems: Sequence[System], cases: Cases, cold: ColdItems, run: RunFolder, config: EvaluationConfig
+) -> Evaluation:
     n = len(cold.warm) + len(cold.hidden)
     return evaluate(
-        systems, cold.cases, run.split.train, table=None, config=config, seed=run.options.seed, protocol="cold items",
+        systems, cases, run.split.train, table=None, config=config, seed=run.options.seed, protocol="cold items",
         notes=cold.notes, n_items=n,
     )  # fmt: skip
 

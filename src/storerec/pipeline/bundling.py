@@ -61,6 +61,7 @@ def save_bundle(folder: Path, store: STORE) -> None:
                 "seed": store.options.seed,
                 "codes": store.code_report().to_json(),
                 "removed": store.catalogue.ids.filter(pl.Series(store.removed)).to_list(),
+                "trained_items": store.trained,
             },
         }
         | ({"scorer": scorer.settings.model_dump(mode="json")} if scorer else {}),
@@ -135,8 +136,9 @@ def load_unchanged(
         recommender,
         options.model_copy(update={"seed": seed}),
         scorer=scorer,
+        trained=saved.documents["run"].get("trained_items"),  # bundles before 0.2 have neither this nor the next
     )
-    store.remove_items(saved.documents["run"].get("removed", []))  # bundles before 0.2 have no such list
+    store.remove_items(saved.documents["run"].get("removed", []))
     return store, Journal.beside(folder), training_of(saved.manifest)
 
 

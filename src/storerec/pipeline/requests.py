@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storerec.data.histories import Histories
 from storerec.errors import DataError, StorerecError
 from storerec.pipeline.answers import Recommendation, Score
+from storerec.systems.reserve import search_with_reserve
 
 if TYPE_CHECKING:
     from storerec.pipeline.store import STORE
@@ -32,6 +33,7 @@ class RecommendRequest:
     exclude: item ids never to return; ``exclude_history`` adds those of the history.
     where: attribute to the values allowed; an item must match every attribute. An attribute that is a list in the
         items' table, and so is joined by ", ", matches by any of its entries.
+    new_share: share of the places kept for items added after training; None takes the search's own.
     """
 
     history: tuple[str, ...]
@@ -39,6 +41,7 @@ class RecommendRequest:
     exclude: tuple[str, ...] = ()
     exclude_history: bool = False
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    new_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,13 @@ def _batch(
     ends = np.cumsum([0, *map(len, past)])
     users = [str(number) for number in range(len(past))]
     histories = Histories.from_arrays(users, ends, np.concatenate(past).astype(np.int32))
-    banned = np.flatnonzero(store.removed | ~_matching(store, requests[0].where))
+    banned = store.removed | ~_matching(store, requests[0].where)
     each = [out for _, out in asked]
-    lists = store.system.recommend_each(histories, max(one.k for one in requests), each, banned)
+    k = np.array([one.k for one in requests])
+    share = np.array([store.share_for_new(one.new_share) for one in requests])
+    lists = search_with_reserve(
+        lambda wanted, rows: store.system.recommend_each(histories, wanted, each, rows), k, share, store.new, banned
+    )
     ids, titles, codes = store.catalogue.ids, store.catalogue.titles, store.table.codes
     answers = []
     for request, (rows, _), items, scores in zip(requests, asked, lists.items, lists.scores, strict=True):
@@ -140,6 +147,7 @@ def _rows(store: STORE, request: RecommendRequest) -> tuple[NDArray[np.int64], N
     """Rows of the history, -1 for unknown ones, and rows to leave out."""
     if request.k < 1:
         raise DataError(f"k must be at least 1, got {request.k}")
+    store.share_for_new(request.new_share)
     rows, out = store.catalogue.rows(request.history), store.catalogue.rows(request.exclude)
     if (out < 0).any():
         raise DataError(f"exclude: no item '{request.exclude[int(np.argmin(out))]}' in the catalogue")

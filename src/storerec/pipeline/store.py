@@ -33,6 +33,7 @@ from storerec.systems.base import Exclusions, RankedLists, System
 from storerec.systems.code_scorer import CodeScorerSystem, LikelihoodScorer
 from storerec.systems.markov import Markov
 from storerec.systems.popularity import Popularity
+from storerec.systems.reserve import search_with_reserve
 from storerec.systems.scorer import Scorer
 from storerec.systems.store import StoreSystem
 from storerec.tokenizer import DenseTokenizer, encoding_layers
@@ -51,6 +52,7 @@ class STORE(Pretrained):
     ----------
     catalogue: the items it knows, removed ones among them.
     removed: (items,) bool, which are in no list any more.
+    trained: how many of the items, the first ones, it was trained on; the others were added afterwards.
     config: what it was trained as.
     scorer: the yes/no scorer, if one was trained.
     """
@@ -67,9 +69,11 @@ class STORE(Pretrained):
         split: Split | None = None,
         *,
         scorer: CodeScorer | None = None,
+        trained: int | None = None,
     ) -> None:
         self.catalogue, self.config, self.options = catalogue, config, options
         self.removed = np.zeros(len(catalogue), bool)
+        self.trained = len(catalogue) if trained is None else trained
         self.clusterer, self.table = clusterer, table
         # no dropout and no gradients from here on, whether trained just now or read from files
         self.tokenizer = tokenizer.requires_grad_(False).eval()
@@ -170,6 +174,7 @@ class STORE(Pretrained):
         *,
         exclude: Sequence[str] = (),
         exclude_history: bool = False,
+        new_share: float | None = None,
     ) -> list[Recommendation]:
         """The ``k`` most probable next items after ``history``.
 
@@ -178,10 +183,12 @@ class STORE(Pretrained):
         history: item ids, oldest first; ids the catalogue does not have are dropped with a warning. An empty
             history gets what is probable as a first item.
         exclude: item ids never to return; ``exclude_history`` adds those of the history.
+        new_share: share of the places kept for items added after training; None takes the search's own.
 
         Raises
         ------
-        DataError: k is below 1, none of a non-empty history's ids is known, or an id in ``exclude`` is unknown.
+        DataError: k is below 1, the share is not within 0 and 1, none of a non-empty history's ids is known, or an id
+            in ``exclude`` is unknown.
         """
         if k < 1:
             raise DataError(f"k must be at least 1, got {k}")
@@ -190,7 +197,8 @@ class STORE(Pretrained):
         if (banned < 0).any():
             raise DataError(f"exclude: no item '{list(exclude)[int(np.argmin(banned))]}' in the catalogue")
         one = Histories.from_arrays(["user"], np.array([0, len(rows)]), rows.astype(np.int32))
-        lists = self.recommend_batch(one, k, exclude=Exclusions(history=exclude_history, items=banned))
+        excluded = Exclusions(history=exclude_history, items=banned)
+        lists = self.recommend_batch(one, k, exclude=excluded, new_share=new_share)
         found = lists.items[0][lists.items[0] >= 0]
         ids, titles = self.catalogue.ids, self.catalogue.titles
         return [
@@ -198,13 +206,42 @@ class STORE(Pretrained):
             for row, score in zip(found, lists.scores[0], strict=False)
         ]
 
-    def recommend_batch(self, histories: Histories, k: int = 10, *, exclude: Exclusions | None = None) -> RankedLists:
-        """The ``k`` most probable next items of many users at once, as catalogue rows; none that were removed."""
+    def recommend_batch(
+        self,
+        histories: Histories,
+        k: int = 10,
+        *,
+        exclude: Exclusions | None = None,
+        new_share: float | None = None,
+    ) -> RankedLists:
+        """The ``k`` most probable next items of many users at once, as catalogue rows; none that were removed.
+
+        ``new_share`` as in :meth:`recommend`.
+
+        Raises
+        ------
+        DataError: an excluded row is not in the catalogue, or the share is not within 0 and 1.
+        """
         exclude = exclude or Exclusions()
-        if self.removed.any():
-            given = np.empty(0, np.int64) if exclude.items is None else exclude.items
-            exclude = replace(exclude, items=np.union1d(given, np.flatnonzero(self.removed)))
-        return self.system.recommend(histories, k, exclude=exclude)
+
+        def search(wanted: int, banned: np.ndarray) -> RankedLists:
+            return self.system.recommend(histories, wanted, exclude=replace(exclude, items=banned))
+
+        lengths, share = np.full(len(histories), k), np.full(len(histories), self.share_for_new(new_share))
+        banned = self.removed | ~exclude.allowed(len(self.catalogue))
+        return search_with_reserve(search, lengths, share, self.new, banned)
+
+    @property
+    def new(self) -> np.ndarray:
+        """(items,) bool, which were added after training."""
+        return np.arange(len(self.catalogue)) >= self.trained
+
+    def share_for_new(self, share: float | None) -> float:
+        """Share of a list's places that new items get at least; DataError unless it is within 0 and 1."""
+        wanted = self.config.search.new_share if share is None else share
+        if not 0 <= wanted <= 1:
+            raise DataError(f"new_share: a share of places lies within 0 and 1, got {wanted}")
+        return wanted
 
     @property
     def scored_by(self) -> str:

@@ -35,6 +35,12 @@ class SearchConfig(Config):
     """Share of the item rows' log-probability in an item's score, the rest being its codes'; matters only for a
     recommender with ``item_rows``."""
 
+    new_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of a list's places kept for items that were added after training: of ten the last one, of twenty two, of
+    nine none. No event tells how popular such an item will be, so models rank it below what they know; a list without
+    a reserve may never show it, and what nobody sees nobody chooses. 0 keeps none. Measuring a trained system is not
+    touched, as it has no such items."""
+
     normaliser: Normaliser | None = None
     """Over what a step's probabilities are normalised; none takes what the recommender was trained with."""
 
@@ -108,6 +114,11 @@ class RecommenderConfig(Config):
 
     item_loss: float = Field(default=1.0, ge=0)
     """Weight of the items' cross-entropy by their rows beside the sum of their codes' (with ``item_rows``)."""
+
+    item_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the items, drawn anew each step, that are read and predicted by their codes alone in training (with
+    ``item_rows``), as an item is that training never saw: what codes can say is then not left to the items' own
+    vectors."""
 
     normaliser: Normaliser = "children"
     """Over what probabilities are normalised in training: the codes that continue an existing item, the position's

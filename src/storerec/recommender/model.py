@@ -157,8 +157,19 @@ class Recommender(TrainableModule):
         read = F.embedding(
             self.tree.item_codes[items] + self.offsets, self.code_inputs
         )  # (rows, items, positions, width)
-        own = self.items.read(items) if self.settings.item_rows else None  # (rows, items, width)
+        own = None
+        if self.settings.item_rows:
+            own = self._some_kept(self.items.read(items))  # (rows, items, width)
         return history_tokens(read, own, self.settings.history)
+
+    def _some_kept(self, own: torch.Tensor) -> torch.Tensor:
+        """Items' own vectors (..., width), in training some of them zeroed whole (``item_dropout``).
+
+        The others are not scaled up, unlike in a usual dropout: items with and without a vector of their own are both
+        to be read and told as they are, not to have the same mean.
+        """
+        dropped = self.settings.item_dropout if self.training else 0.0
+        return own if not dropped else own * own.new_empty((*own.shape[:-1], 1)).bernoulli_(1 - dropped)
 
     def inputs(self, context: torch.Tensor, lengths: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
         """Input vectors of contexts directly followed by others.
@@ -265,7 +276,7 @@ class Recommender(TrainableModule):
     def item_rows(self) -> torch.Tensor:
         """What predicts each item, the sum of its codes' output rows and its own: (items, width)."""
         codes = self.tree.item_codes + self.offsets  # (items, positions)
-        return F.embedding(codes, self.code_outputs).sum(1) + self.items.outputs
+        return F.embedding(codes, self.code_outputs).sum(1) + self._some_kept(self.items.outputs)
 
     def item_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits over all items by their rows, for outputs that predict a first code: (..., width) -> (..., items)."""

@@ -57,6 +57,7 @@ async def recommend(body: RecommendBody, service: Served, request: Request) -> R
         k=body.k,
         exclude=tuple(body.exclude),
         exclude_history=body.exclude_history,
+        new_share=body.new_share,
         where={name: tuple(values) for name, values in body.where.items()},
     )
     answer = await while_wanted(request, service.recommend(asked))

@@ -45,6 +45,10 @@ class RecommendBody(Body):
     )
     """Attribute to the values allowed; an item must match every attribute."""
 
+    new_share: float | None = Field(default=None, ge=0, le=1, examples=[0.1])
+    """Share of the places kept for items added after training, whole places only; without it, what the bundle's
+    configuration says (a tenth by default)."""
+
 
 class RecommendedItem(Answer):
     """A recommended item."""

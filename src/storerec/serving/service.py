@@ -211,4 +211,5 @@ class Service:
 
 def _key(request: RecommendRequest) -> tuple[object, ...]:
     where = tuple(sorted((name, tuple(sorted(values))) for name, values in request.where.items()))
-    return request.history, request.k, frozenset(request.exclude), request.exclude_history, where
+    excluded = frozenset(request.exclude), request.exclude_history
+    return request.history, request.k, *excluded, where, request.new_share

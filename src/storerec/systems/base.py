@@ -19,8 +19,8 @@ class RankedLists:
     Attributes
     ----------
     items: (users, k) int32 catalogue rows, no row twice in a list; -1 = none, only at the end of a list.
-    scores: (users, k) float32, never rising along a list; -inf where items is -1. Their meaning is the
-        system's.
+    scores: (users, k) float32, never rising along a list (but behind a place that :mod:`storerec.systems.reserve`
+        kept for a new item); -inf where items is -1. Their meaning is the system's.
 
     Raises
     ------
