@@ -154,9 +154,12 @@ def write(
 
 def told(one: dict[str, Any]) -> str:
     """A row as a line of text."""
+    unit = one.get("unit", "s")
     if one["ratio"] is None:
-        return f"{one['what']}: {one['ours']:.4g} s (bound {one['bound']:.4g}, goal {one['goal']:.4g}); {one['same']}"
+        return (
+            f"{one['what']}: {one['ours']:.4g} {unit} (bound {one['bound']:.4g}, goal {one['goal']:.4g}); {one['same']}"
+        )
     return (
-        f"{one['what']}: {one['ours']:.4g} s against {one['other']:.4g} s, {one['ratio']:.2f}x "
+        f"{one['what']}: {one['ours']:.4g} {unit} against {one['other']:.4g} {unit}, {one['ratio']:.2f}x "
         f"(bound {one['bound']:.2f}x, goal {one['goal']:.2f}x); {one['same']}"
     )

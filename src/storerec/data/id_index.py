@@ -49,6 +49,8 @@ class IdIndex:
         """Look ids up: (m,) int64 row numbers, -1 where an id is unknown or null."""
         series = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
         wanted = series.cast(pl.String)
+        if not len(wanted):
+            return np.empty(0, np.int64)
         if len(wanted) * _MANY > len(self._ids):
             known = pl.DataFrame({"id": self._ids}).with_row_index("row")
             joined = pl.DataFrame({"id": wanted}).join(known, on="id", how="left", maintain_order="left")

@@ -59,6 +59,16 @@ _LEAST_SAVED = 0.96
 (3% of an encoding of 120 items, AVX2)."""
 
 
+def _rounded(tokens: int) -> int:
+    """A number not much above ``tokens``, one of eight between a power of two and the next (of few below 32).
+
+    oneDNN compiles a product for each number of rows that it meets and keeps the last 1,024, about .7 MiB and 1.3 ms
+    each: a service that met histories of all lengths in batches of all sizes grew by a GiB (benchmarks/shapes.py).
+    """
+    step = min(64, max(4, 1 << max(0, tokens.bit_length() - 4)))
+    return -(-tokens // step) * step
+
+
 class _Layout:
     """Where the tokens of a padded batch stand in a list of the real ones: products pass over no padding.
 
@@ -66,14 +76,21 @@ class _Layout:
     ----------
     shape: rows and tokens of the batch.
     real: (rows, tokens) bool, which are no padding; None is all.
+    rounded: fill the list up to a length that other batches have too, with any tokens.
     """
 
-    def __init__(self, shape: Sequence[int], real: torch.Tensor | None = None) -> None:
+    def __init__(self, shape: Sequence[int], real: torch.Tensor | None = None, *, rounded: bool = False) -> None:
         self.rows, self.tokens = shape
         self._kept: torch.Tensor | None = None
+        self._place: torch.Tensor | slice = slice(self.rows * self.tokens)
         if real is not None and 0 < int(real.sum()) < _LEAST_SAVED * real.numel():
             self._kept = real.flatten().nonzero()[:, 0]  # (real tokens,)
             self._place = (real.flatten().cumsum(0) - 1).clamp(min=0)  # (rows x tokens,): padding has any token's place
+        count = self.rows * self.tokens if self._kept is None else len(self._kept)
+        if rounded and (more := _rounded(count) - count):
+            device = None if real is None else real.device
+            kept = torch.arange(count, device=device) if self._kept is None else self._kept
+            self._kept = torch.cat([kept, kept[:1].expand(more)])  # (real tokens and more,)
 
     def flat(self, batch: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, ...) -> (real tokens, ...); a batch of one row stands for all rows."""
@@ -119,6 +136,7 @@ class FusedLayers:
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.norm = base.norm.weight.clone()  # (width,)
         self.layers = [self._joined(layer, adapters, kind) for layer in layer_list(base)[1]]
+        self._packed = self.layers[0].turn.packed
         first: Any = layer_list(base)[1][0]
         self.head_width = int(first.self_attn.head_dim)
 
@@ -155,7 +173,7 @@ class FusedLayers:
         real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See :meth:`storerec.llm.inference.InferenceLayers.run`."""
-        layout = _Layout(inputs.shape[:2], real)
+        layout = _Layout(inputs.shape[:2], real, rounded=self._packed)
         turn, masks = self._turn(inputs, places, layout), self._masks(inputs, read, seen, wanted)
         hidden = layout.flat(inputs)  # (tokens that are real, width)
         for index, layer in enumerate(self.layers):
@@ -163,8 +181,8 @@ class FusedLayers:
             only = wanted if index == len(self.layers) - 1 else None
             found = self._attend(index, self._turned(layer, hidden, turn, layout), masks[only is not None], read, only)
             if only is not None:
-                hidden = _at(layout.padded(hidden), only).flatten(0, 1)
-                layout = _Layout(only.shape)
+                hidden, layout = layout.padded(hidden), _Layout(only.shape, rounded=self._packed)
+                hidden = layout.flat(_at(hidden, only))
             hidden = hidden + layer.out(layout.flat(found))
             gate, up = layer.widen(self._normed(hidden)).chunk(2, dim=-1)  # (tokens, inner) each
             hidden = hidden + layer.narrow(F.silu(gate).mul_(up))

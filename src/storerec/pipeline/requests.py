@@ -85,9 +85,10 @@ def recommend_all(store: STORE, requests: Sequence[RecommendRequest]) -> list[Re
     answers: list[RecommendAnswer | StorerecError | None] = [None] * len(requests)
     together: dict[tuple[object, int], list[int]] = {}
     asked: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    for place, request in enumerate(requests):
+    histories = _looked_up(store, [request.history for request in requests])
+    for place, (request, history) in enumerate(zip(requests, histories, strict=True)):
         try:
-            asked[place] = _rows(store, request)
+            asked[place] = history, _left_out(store, request, history)
             beam = max(store.config.search.beam, request.k)  # the search is as wide as this, so lists depend on it
             together.setdefault((_key(store, request), beam), []).append(place)
         except StorerecError as error:
@@ -143,15 +144,23 @@ def score_all(store: STORE, requests: Sequence[ScoreRequest]) -> list[ScoreAnswe
     return answers
 
 
-def _rows(store: STORE, request: RecommendRequest) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the history, -1 for unknown ones, and rows to leave out."""
+def _looked_up(store: STORE, histories: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
+    """Rows of each history's ids, -1 for unknown ones: looked up together, since each look-up takes .6 ms."""
+    if not histories:
+        return []
+    rows = store.catalogue.rows([item for history in histories for item in history])
+    return np.split(rows, np.cumsum([len(history) for history in histories])[:-1])
+
+
+def _left_out(store: STORE, request: RecommendRequest, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows that are in no list of this user, whose history's are ``rows``."""
     if request.k < 1:
         raise DataError(f"k must be at least 1, got {request.k}")
     store.share_for_new(request.new_share)
-    rows, out = store.catalogue.rows(request.history), store.catalogue.rows(request.exclude)
+    out = store.catalogue.rows(request.exclude)
     if (out < 0).any():
         raise DataError(f"exclude: no item '{request.exclude[int(np.argmin(out))]}' in the catalogue")
-    return rows, np.concatenate([out, rows[rows >= 0]]) if request.exclude_history else out
+    return np.concatenate([out, rows[rows >= 0]]) if request.exclude_history else out
 
 
 def _key(store: STORE, request: RecommendRequest) -> object:

@@ -22,7 +22,7 @@ class ServingConfig(Config):
     """Most requests that are answered in one batch."""
 
     max_wait_ms: float = Field(default=5.0, ge=0, le=1000)
-    """Milliseconds that a request waits for others to share its batch, where the model is idle."""
+    """Milliseconds that the model waits, once it is idle, for more requests to share a batch that is not full."""
 
     queue_size: int = Field(default=128, ge=1)
     """Requests that may wait for the model; one more is refused with 429 and told when to come back."""
