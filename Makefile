@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean distclean
+.PHONY: help demo test check bench docs format clean distclean
 
 help:
 	@echo "make demo       set up, then train on MovieLens 100K and recommend (at most 20 minutes on 2 cores)"
 	@echo "make test       set up, then run the tests"
 	@echo "make bench      measure every claim of speed, and write runs/bench/table.md"
+	@echo "make docs       build the documentation site into build/docs"
 	@echo "make check      lint, formatting, types, layering"
 	@echo "make format     format the code"
 	@echo "make clean      remove caches and build output; keeps .venv and runs/"
@@ -40,6 +41,9 @@ bench: $(VENV)/.installed-dev
 		MALLOC_MMAP_MAX_=0 $(BIN)/python -m benchmarks.$$name --out $(OUT) $(ARGS) || exit 1; done
 	$(BIN)/python -m benchmarks.table --out $(OUT)
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -54,9 +58,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[docs]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -44,3 +44,9 @@ def test_distances_are_those_to_the_code_given():
     older = {name: array for name, array in clusterer.arrays().items() if not name.startswith("spread")}
     assert Clusterer.from_arrays(older).spread is None
     assert set(Clusterer.from_arrays(older).arrays()) == set(older)
+
+
+def test_a_codebook_with_a_centre_for_each_item_tells_nothing():
+    vectors = np.random.default_rng(2).standard_normal((20, 2, 8)).astype(np.float32)
+    assert Clusterer.fit(vectors, ClustererConfig(clusters=20, dims=8), seed=0).spread is None
+    assert Clusterer.fit(vectors, ClustererConfig(clusters=4, dims=8), seed=0).spread is not None

@@ -57,6 +57,9 @@ def add_items(
     told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     show(f"{told}; {len(live.store.catalogue):,} items in all.")
     if fit is None and counts["added"]:
-        show("How well the codebook fits them is not known: it was made before that was kept with it.")
+        show(
+            "How well the codebook fits them is not known: it has a centre for nearly every item it was fitted on, or "
+            "was made before that was kept with it."
+        )
     if fit is not None:
         (say if fit.refit else show)(f"{'warning: ' if fit.refit else ''}{fit.verdict}.")

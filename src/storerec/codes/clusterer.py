@@ -24,6 +24,9 @@ _REFINED_PER_SAMPLE = 5
 _CHUNK_VALUES = 1 << 23
 """Float64 values of one working array (64 MiB); bounds memory whatever the number of items."""
 
+_OWN_CENTRE = 1e-6
+"""Median squared distance to the nearest centre, in parts of the centres' variance, below which items are centres."""
+
 _CACHED_VALUES = 1 << 18
 """The same where it is only looked through once (2 MiB, which caches hold)."""
 
@@ -182,8 +185,13 @@ class Clusterer:
 
     @property
     def spread(self) -> Floats | None:
-        """Percentiles (positions, 101) of the fitted items' squared distances to their centres; None if unknown."""
-        known = all(len(position.spread) for position in self._positions)
+        """Percentiles (positions, 101) of the fitted items' squared distances to their centres; None if unknown.
+
+        They are unknown, too, where most items are centres of their own, as few items are: any other item is far then.
+        """
+        known = all(
+            len(one.spread) and one.spread[50] > _OWN_CENTRE * one.centres.var(axis=0).sum() for one in self._positions
+        )
         return np.stack([position.spread for position in self._positions]) if known else None
 
     def nearest_distances(self, vectors: np.ndarray) -> Floats:
