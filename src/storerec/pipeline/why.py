@@ -68,9 +68,7 @@ class Why:
     @property
     def score(self) -> float:
         """Weighted mean of the log-probabilities by the codes (with the share) and by the item's own row.
-
-        It is the score of recommendations where the search normalises over children, which is the default.
-        """
+        It is the score of recommendations."""
         tiny = np.finfo(np.float64).tiny
         factors = [step.chosen.probability for step in self.steps] + [self.share]
         by_codes = float(np.log(np.maximum(factors, tiny)).sum())
@@ -81,7 +79,7 @@ class Why:
 @torch.no_grad()
 def why(store: STORE, history: NDArray[np.integer], row: int, *, others: int = 4) -> Why:
     """How ``history`` (catalogue rows) leads to the item at ``row``: one pass along its path."""
-    decoder, tree = store.system.decoder, store.recommender.tree
+    decoder, tree, normaliser = store.system.decoder, store.recommender.tree, store.system.normaliser
     one = Histories.from_arrays(["user"], np.array([0, len(history)]), np.asarray(history, np.int32))
     prefix, hidden = decoder.prefill(one)
     whole = decoder.item_log_probabilities(hidden)  # (1, items)
@@ -89,7 +87,7 @@ def why(store: STORE, history: NDArray[np.integer], row: int, *, others: int = 4
     node, steps = torch.zeros(1, 1, dtype=torch.int64, device=hidden.device), []
     for position, code in enumerate(store.table.codes[row].tolist()):
         children = tree.children(position, node)  # (1, 1, codes)
-        logs = decoder.log_probabilities(hidden, position, children, "children")[0, 0]  # (codes,)
+        logs = decoder.log_probabilities(hidden, position, children, normaliser)[0, 0]  # (codes,)
         steps.append(
             _step(store, position, children[0, 0].cpu().numpy(), logs.double().exp().cpu().numpy(), code, others)
         )

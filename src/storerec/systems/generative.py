@@ -45,6 +45,11 @@ class GenerativeSystem:
         self._search = BeamSearch(decoder, table, search, normaliser)
         self._n_items = len(table)
 
+    @property
+    def normaliser(self) -> str:
+        """Over what the probabilities of a step are normalised."""
+        return self._search.normaliser
+
     def recommend(self, histories: Histories, k: int, *, exclude: Exclusions) -> RankedLists:
         """Rank the best ``k`` items for each user by the log-probability of their codes (plus their bucket share)."""
         banned = np.flatnonzero(~exclude.allowed(self._n_items)) if exclude.items is not None else None
