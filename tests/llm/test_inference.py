@@ -182,3 +182,23 @@ def test_a_row_in_int8_does_not_depend_on_the_rows_beside_it():
     assert torch.equal(together, torch.cat([one(row[None]) for row in rows]))
     torch.testing.assert_close(together, rows @ weight.T + bias, rtol=0.05, atol=0.05 * float(rows.abs().max()))
     assert not torch.equal(together, rows @ weight.T + bias)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_layout_gives_back_what_it_was_given(rounded):
+    from storerec.llm.fused import _Layout, _rounded
+
+    batch = torch.randn(3, 7, 4)
+    for real in (
+        None,
+        torch.arange(7) < torch.tensor([[7], [7], [7]]),
+        torch.arange(7) < torch.tensor([[2], [7], [1]]),
+    ):
+        layout = _Layout(batch.shape[:2], real, rounded=rounded)
+        flat = layout.flat(batch)
+        assert not rounded or len(flat) == _rounded(len(flat))
+        kept = torch.ones(3, 7, dtype=torch.bool) if real is None else real
+        assert torch.equal(layout.padded(flat)[kept], batch[kept])
+        assert torch.equal(layout.padded(layout.flat(batch[:1]))[kept], batch[:1].expand(3, -1, -1)[kept])
+    assert len({_rounded(n) for n in range(1, 1025)}) < 70
+    assert all(n <= _rounded(n) <= n + max(3, n // 8) for n in range(1, 5000))

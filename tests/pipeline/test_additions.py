@@ -145,6 +145,10 @@ def test_a_number_that_has_no_vectors_is_refused(store):
     assert len(store.catalogue) == 24
 
 
+def best_of(store: STORE, history: list[str]) -> dict[str, float]:
+    return {item.item_id: item.score for item in store.recommend(history, 26, new_share=0)}
+
+
 def test_lists_keep_places_for_added_items(store, tmp_path):
     assert not store.new.any()
     plain = [one.item_id for one in store.recommend(["item-0", "item-3"], 10)]
@@ -159,14 +163,16 @@ def test_lists_keep_places_for_added_items(store, tmp_path):
             assert len(set(found)) == 10
             assert len({"new-0", "new-1"} & set(found)) >= least
             assert "new-2" not in found
-        best = {item.item_id: item.score for item in one.recommend(["item-0", "item-3"], 26, new_share=0)}
+        best = best_of(one, ["item-0", "item-3"])
         for item in one.recommend(["item-0", "item-3"], 10, new_share=1.0):
             assert item.score == pytest.approx(best[item.item_id], abs=1e-5)
         request = RecommendRequest(("item-0", "item-3"), 10, new_share=1.0)
         answer = recommend_all(one, [request, RecommendRequest(("item-0",), 3, new_share=0.0)])
-        assert [item.item_id for item in answer[0].items[:2]] == [
-            item.item_id for item in one.recommend(["item-0", "item-3"], 2, new_share=1.0)
-        ]
+        assert {item.item_id for item in answer[0].items[:2]} == {"new-0", "new-1"}
+        assert [item.item_id for item in answer[1].items] == list(best_of(one, ["item-0"]))[:3]
+        none = RecommendRequest(("item-0",), 3, where={"kind": ("blue hats",)}, new_share=1.0)
+        assert "new" not in str([item.item_id for item in recommend_all(one, [none])[0].items])
+        assert one.recommend(["item-0"], 3, exclude=["new-0", "new-1"], new_share=1.0)
     with pytest.raises(DataError, match="within 0 and 1"):
         store.recommend(["item-0"], 10, new_share=1.5)
     wrong = recommend_all(store, [RecommendRequest(("item-0",), 3, new_share=-0.1)])[0]

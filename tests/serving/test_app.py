@@ -105,6 +105,8 @@ async def test_items_come_and_go_at_once_and_are_there_when_it_is_opened_again(f
         answer = (await client.add()).json()["items"]
         assert [(one["item_id"], one["status"]) for one in answer] == [("new-1", "added")]
         assert "new-1" in await client.ids(["item-0"], k=25)
+        with_none, with_all = [await client.ids(["item-0"], k=5, new_share=share) for share in (0, 1)]
+        assert with_all == ["new-1", *(one for one in with_none if one != "new-1")][:5] != with_none
         shown = (await client.get("/v1/items/new-1")).json()
         assert (shown["text"], shown["codes"]) == (NEW["text"], answer[0]["codes"])
         assert await client.found("umbrella") == ["new-1"]

@@ -196,3 +196,33 @@ async def test_a_stop_answers_what_waits_and_takes_no_more():
         bench.go.set()
         await stop
         assert await asyncio.gather(first, *waiting) == [0, 2, 4, 6]
+
+
+@asynchronous
+async def test_what_waited_is_joined_by_those_just_answered():
+    async with Bench(max_batch=4, max_wait=0.5) as bench:
+        first = await bench.hold(1)  # alone: nobody came in its half second
+        second = bench.ask(2)
+        await until(lambda: bench.batcher.depth == 1)
+        await asyncio.sleep(0.6)  # more than it would wait for others, were the model idle
+        bench.go.set()
+        assert await first == 2
+        again = bench.ask(3)
+        assert await asyncio.gather(second, again) == [4, 6]
+        assert bench.ran == [[1], [2, 3]]
+
+
+@asynchronous
+async def test_nobody_waits_for_others_before_another_kind_or_up_to_the_deadline():
+    async with Bench(max_batch=4, max_wait=0.5) as bench:
+        first = await bench.hold(1)
+        second, other = bench.ask(2), bench.ask("one", "single")
+        await until(lambda: bench.batcher.depth == 2)
+        await asyncio.sleep(0.6)
+        bench.go.set()
+        await first
+        again = bench.ask(3)
+        await asyncio.gather(second, other, again)
+        assert bench.ran == [[1], [2], ["one"], [3]]
+    async with Bench(max_batch=4, max_wait=5.0, seconds=2.0) as bench:
+        assert await bench.ask(1) == 2

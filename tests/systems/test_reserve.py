@@ -99,3 +99,25 @@ def test_users_have_shares_of_their_own():
     plain, fresh = ranked(scores, 10, np.zeros(30, bool)), ranked(scores, 5, ~new)
     found = with_reserve(plain, fresh, new, np.array([0.0, 0.1, 0.5]))
     assert new[found.items].sum(axis=1).tolist() == [0, 1, 5]
+
+
+def test_a_list_depends_on_no_other_user_of_the_call():
+    scores, new = world(7)
+    asked = []
+
+    def search(wanted, rows):
+        asked.append(wanted)  # a beam search is as wide as it is long
+        return ranked(scores, wanted, np.isin(np.arange(30), rows))
+
+    none = np.zeros(30, bool)
+    search_with_reserve(search, np.full(3, 20), np.array([0.1, 0.1, 0.5]), new, none)
+    search_with_reserve(search, np.full(3, 20), np.array([0.1, 0.1, 0.1]), new, none)
+    assert asked == [20] * 4
+
+
+def test_no_user_gets_no_list():
+    scores, new = world(8)
+    found = search_with_reserve(
+        lambda wanted, rows: ranked(scores[:0], wanted, np.zeros(30, bool)), np.empty(0, int), np.empty(0), new, ~new
+    )
+    assert found.items.shape == (0, 1)

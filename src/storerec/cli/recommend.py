@@ -31,7 +31,12 @@ def recommend(
     exclude_history: options.ExcludeHistoryOption = False,
     new_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of the places kept for items added after training.", show_default="0.1"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the places kept for items added after training, whole places only.",
+            show_default="0.1",
+        ),
     ] = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = options.Device.auto,

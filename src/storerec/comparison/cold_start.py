@@ -106,7 +106,7 @@ def cold_start(
     both = [systems[0], *(_Reserving(live.store, share) for share in SHARES), *systems[1:]]
     among_new = [_Without(one, np.arange(len(cold.warm))) for one in systems]
     whole, new, known = (
-        _measured(some, sample_cases(cases, test_users, options.seed), cold, run, config.evaluation)
+        _measured(some, cases, test_users, cold, run, config.evaluation)
         for some, cases in ((both, cold.cases), (among_new, cold.cases), (both, run.split.test))
     )
     found = ColdStart(whole, new, known, None if told is None else told.to_json(), cold.notes)
@@ -185,12 +185,16 @@ def _systems(
 
 
 def _measured(
-    systems: Sequence[System], cases: Cases, cold: ColdItems, run: RunFolder, config: EvaluationConfig
+    systems: Sequence[System], cases: Cases, most: int | None, cold: ColdItems, run: RunFolder, config: EvaluationConfig
 ) -> Evaluation:
-    n = len(cold.warm) + len(cold.hidden)
+    n, seed = len(cold.warm) + len(cold.hidden), run.options.seed
+    drawn = sample_cases(cases, most, seed)
+    notes = cold.notes if cases is cold.cases else (cold.notes[0], "targets are the last items that were not hidden")
+    if len(drawn) < len(cases):
+        notes += (f"{len(drawn):,} of {len(cases):,} users were drawn for this table",)
     return evaluate(
-        systems, cases, run.split.train, table=None, config=config, seed=run.options.seed, protocol="cold items",
-        notes=cold.notes, n_items=n,
+        systems, drawn, run.split.train, table=None, config=config, seed=seed, protocol="cold items", notes=notes,
+        n_items=n,
     )  # fmt: skip
 
 

@@ -136,7 +136,9 @@ def load_unchanged(
         recommender,
         options.model_copy(update={"seed": seed}),
         scorer=scorer,
-        trained=saved.documents["run"].get("trained_items"),  # bundles before 0.2 have neither this nor the next
+        trained=saved.documents["run"].get(
+            "trained_items"
+        ),  # an older bundle has no such number: all it holds counts as trained
     )
     store.remove_items(saved.documents["run"].get("removed", []))
     return store, Journal.beside(folder), training_of(saved.manifest)

@@ -220,8 +220,10 @@ class STORE(Pretrained):
 
         Raises
         ------
-        DataError: an excluded row is not in the catalogue, or the share is not within 0 and 1.
+        DataError: k is below 1, an excluded row is not in the catalogue, or the share is not within 0 and 1.
         """
+        if k < 1:
+            raise DataError(f"k must be at least 1, got {k}")
         exclude = exclude or Exclusions()
 
         def search(wanted: int, banned: np.ndarray) -> RankedLists:
@@ -237,7 +239,7 @@ class STORE(Pretrained):
         return np.arange(len(self.catalogue)) >= self.trained
 
     def share_for_new(self, share: float | None) -> float:
-        """Share of a list's places that new items get at least; DataError unless it is within 0 and 1."""
+        """Share of a list's places that are kept for new items, whole ones only; DataError unless within 0 and 1."""
         wanted = self.config.search.new_share if share is None else share
         if not 0 <= wanted <= 1:
             raise DataError(f"new_share: a share of places lies within 0 and 1, got {wanted}")

@@ -68,7 +68,8 @@ class Why:
     @property
     def score(self) -> float:
         """Weighted mean of the log-probabilities by the codes (with the share) and by the item's own row.
-        It is the score of recommendations."""
+        It is the score of recommendations.
+        """
         tiny = np.finfo(np.float64).tiny
         factors = [step.chosen.probability for step in self.steps] + [self.share]
         by_codes = float(np.log(np.maximum(factors, tiny)).sum())

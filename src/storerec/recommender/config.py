@@ -116,9 +116,9 @@ class RecommenderConfig(Config):
     """Weight of the items' cross-entropy by their rows beside the sum of their codes' (with ``item_rows``)."""
 
     item_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the items, drawn anew each step, that are read and predicted by their codes alone in training (with
-    ``item_rows``), as an item is that training never saw: what codes can say is then not left to the items' own
-    vectors."""
+    """Share of the items, drawn anew each step, that are predicted by their codes alone in training (with
+    ``item_rows``), as an item is that training never saw, and, drawn by itself, of the items of histories that are read
+    so: what codes can say is then not left to the items' own vectors."""
 
     normaliser: Normaliser = "children"
     """Over what probabilities are normalised in training: the codes that continue an existing item, the position's

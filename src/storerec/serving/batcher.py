@@ -166,10 +166,12 @@ class Batcher:
         eight clients that ask one thing after another fall into two groups of four, which take turns and twice as long.
         """
         kind = self._kinds[first.kind]
-        until = max(first.arrived, self._idle_since) + kind.max_wait
         while not self._stopping and first in self._queue:
-            if sum(job.kind == first.kind for job in self._queue) >= kind.max_batch:
+            alike = sum(job.kind == first.kind for job in self._queue)
+            if alike >= kind.max_batch:
                 return
+            since = first.arrived if alike < len(self._queue) else max(first.arrived, self._idle_since)
+            until = min(since, first.deadline - 2 * kind.max_wait) + kind.max_wait  # with time left to be answered in
             self._changed.clear()
             try:
                 async with asyncio.timeout_at(until):

@@ -34,11 +34,13 @@ def search_with_reserve(
     -------
     Lists of the longest ``k``; a user's own are the first so many of them.
     """
-    lists = search(int(k.max()), np.flatnonzero(banned))
-    most = max(places(*one) for one in zip(k.tolist(), share.tolist(), strict=True))
-    if not most or not (new & ~banned).any():
+    longest = int(k.max(initial=1))
+    lists = search(longest, np.flatnonzero(banned))
+    kept = any(places(*one) for one in zip(k.tolist(), share.tolist(), strict=True))
+    if not kept or not (new & ~banned).any():
         return lists
-    return with_reserve(lists, search(most, np.flatnonzero(banned | ~new)), new, share)
+    # as many as before, not as many as are kept: a search is as wide as it is long, and must not depend on other users
+    return with_reserve(lists, search(longest, np.flatnonzero(banned | ~new)), new, share)
 
 
 def with_reserve(
