@@ -12,7 +12,11 @@ import resource, sys, time
 from storerec.data import read_events, read_items
 start = time.perf_counter()
 histories = read_events(sys.argv[2], read_items(sys.argv[1]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10 if sys.platform == "linux" else 1 << 20)
+if sys.platform == "linux":  # not ru_maxrss, which begins at what the process that started this one had
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    peak = int(status["VmHWM"].split()[0]) / (1 << 10)
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 print(len(histories), histories.items.size, peak, time.perf_counter() - start)
 """
 
