@@ -1,18 +1,20 @@
 """New items from hiding to the table."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import polars as pl
 import pytest
 
-from storerec.comparison.cold_start import cold_start
+from storerec.comparison.cold_start import _Reserving, cold_start
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.cold_items import hide_items
 from storerec.errors import DataError
 from storerec.llm.progress import Progress
 from storerec.pipeline import Live, RunFolder
+from storerec.systems.base import Exclusions
 from storerec.systems.sasrec_model import SasRecConfig
 from tests import worlds
 
@@ -50,6 +52,26 @@ def test_all_systems_rank_the_same_users_twice(measured):
     assert "content similarity" in text
     live = Live.open(folder / "run", options=OPTIONS)
     assert live.store.catalogue.ids[-6:].to_list() == cold.hidden.ids.to_list()
+
+
+def test_places_are_kept_in_what_is_measured(measured):
+    (catalogue, histories, _, _, folder, *_), found = measured
+    cold = hide_items(catalogue, histories, 0.25, 0)
+    with closing(Live.open(folder / "run", options=OPTIONS)) as live:
+        for share, least in ((1.0, 6), (0.5, 3)):
+            lists = _Reserving(live.store, share).recommend(cold.cases.histories, 6, exclude=Exclusions())
+            assert ((lists.items >= len(cold.warm)).sum(axis=1) >= least).all()
+    figures = {name: one.item_level["ndcg@20"].value for name, one in found.whole.systems.items()}
+    assert figures["store, 20% for new items"] != figures["store"]
+    assert found.known.notes != found.whole.notes
+
+
+def test_a_table_of_few_users_says_so(measured):
+    parts, _ = measured
+    few = cold_start(*parts, sasrec=SASREC, test_users=5)
+    for one in (few.whole, few.among_new, few.known):
+        assert one.users == 5
+        assert any("users were drawn" in note for note in one.notes)
 
 
 def test_nothing_of_the_hidden_items_reaches_training(measured):

@@ -60,7 +60,7 @@ _LEAST_SAVED = 0.96
 
 
 def _rounded(tokens: int) -> int:
-    """A number not much above ``tokens``: of four, from 64 on of an eighth of the power of two, at most of 64.
+    """The next multiple of a step: an eighth of the power of two below ``tokens``, but 4 at least and 64 at most.
 
     oneDNN compiles a product for each number of rows that it meets and keeps the last 1,024, about .7 MiB and 1.3 ms
     each: a service that met histories of all lengths in batches of all sizes grew by a GiB (benchmarks/shapes.py).

@@ -136,9 +136,8 @@ def load_unchanged(
         recommender,
         options.model_copy(update={"seed": seed}),
         scorer=scorer,
-        trained=saved.documents["run"].get(
-            "trained_items"
-        ),  # an older bundle has no such number: all it holds counts as trained
+        # a bundle without this number is of a version that kept none: all its items count as trained
+        trained=saved.documents["run"].get("trained_items"),
     )
     store.remove_items(saved.documents["run"].get("removed", []))
     return store, Journal.beside(folder), training_of(saved.manifest)
