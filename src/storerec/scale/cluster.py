@@ -1,0 +1,94 @@
+"""Being connected to a Ray cluster, for the length of a block."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from storerec.errors import ConfigError, MissingExtraError
+from storerec.scale.config import RayConfig
+
+_QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Workers run in the program's own environment; Ray would otherwise look for `uv run` and make a new one.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def needs_ray() -> Any:
+    """The library; MissingExtraError where it is not installed."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("--engine ray needs Ray: pip install 'storerec[ray]'") from None
+    return ray
+
+
+@contextmanager
+def connected(config: RayConfig) -> Iterator[Any]:
+    """Give Ray, connected to the cluster of ``config``; what was connected before stays so afterwards.
+
+    Raises
+    ------
+    MissingExtraError: Ray is not installed.
+    ConfigError: there is no cluster at the address, or it has not the cores or GPUs that are asked for.
+    """
+    ray = needs_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, config)
+    _quiet_data()
+    try:
+        _check_room(ray, config)
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, config: RayConfig) -> None:
+    # "local": without it Ray joins whatever cluster was last started on this machine
+    where: dict[str, Any] = {"address": config.address or "local"}
+    if config.address is None:
+        where |= {"include_dashboard": False}
+        if config.cpus_per_worker * config.workers > (os.cpu_count() or 1):
+            where["num_cpus"] = int(config.cpus_per_worker * config.workers)
+    try:
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"--address {config.address}: no Ray cluster can be reached there ({first})"
+            if config.address
+            else f"Ray could not be started on this machine ({first})"
+        ) from None
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+
+
+def _check_room(ray: Any, config: RayConfig) -> None:
+    """Ray would wait for ever for what no node has."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, flag, need in (
+        ("CPU", "cpus_per_worker", config.cpus_per_worker),
+        ("GPU", "gpus_per_worker", config.gpus_per_worker),
+    ):
+        most = max((float(node.get(name, 0.0)) for node in nodes), default=0.0)
+        if need > most:
+            raise ConfigError(f"{flag} is {need:g}, but no node of the cluster has more than {most:g} {name}")

@@ -1,0 +1,33 @@
+"""How much of a Ray cluster to use; never what is computed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from storerec.config import Config
+
+
+class RayConfig(Config):
+    """Workers, what each of them takes of a node, and how often a lost one is replaced."""
+
+    address: str | None = None
+    """Address of a running cluster (``auto`` for the one this machine is part of, ``ray://HOST:10001`` is not
+    supported); None starts one on this machine, which ends with the program."""
+
+    workers: int = Field(default=2, ge=1)
+    """Processes that read, encode, cluster, evaluate or train at a time."""
+
+    min_workers: int | None = Field(default=None, ge=1)
+    """Fewest processes training goes on with when nodes are lost; None waits for all ``workers``."""
+
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """Cores of each, which is also how many threads it computes with (one at least)."""
+
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """GPUs of each; a fraction lets several share one when they encode. Training takes whole ones."""
+
+    attempts: int = Field(default=5, ge=0)
+    """Times that training is begun again from its last checkpoint after a worker or node was lost."""
+
+    memory_per_worker: int | None = Field(default=None, ge=1)
+    """Bytes of memory to reserve for each; None reserves none."""
