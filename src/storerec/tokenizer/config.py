@@ -51,4 +51,8 @@ class TokenizerConfig(Config):
     """Duration and optimizer (paper: Adam, 1e-4)."""
 
     encode_tokens: int = Field(default=4096, ge=128)
-    """Text tokens per batch when encoding a catalogue, on a CPU at most 1,024; bounds memory."""
+    """Text tokens per batch when encoding a catalogue, on a CPU at most 512; bounds memory."""
+
+    encode_chunk: int = Field(default=1024, ge=1)
+    """Items that are encoded together and kept as one file. Batches are made within a chunk, so that its dense tokens are
+    the same whichever process encodes it; an interrupted encoding goes on after the last whole chunk."""
