@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.decomposition import PCA
 
-from storerec.codes.clusterer import ClustererConfig, Floats, Position
+from storerec.codes.clusterer_config import ClustererConfig
+from storerec.codes.drawn import Drawn, Vectors, check_finite
 from storerec.codes.fit_report import quantiles
+from storerec.codes.position import Floats, Position
 
 _FEW_ROWS = 100
 """Rows per cluster up to which every start runs to its end, on all of them."""
@@ -32,11 +36,19 @@ _CHUNK_ROWS = 1 << 14
 """Rows projected at a time."""
 
 
-def fit_position(
-    whole: np.ndarray, rows: np.ndarray, more: np.ndarray | None, config: ClustererConfig, seed: int
-) -> Position:
-    """PCA and k-means of one position's vectors (n, D), on ``rows``, then refined on ``more`` of them."""
-    x = whole[rows]
+def fit_position(vectors: Vectors, position: int, drawn: Drawn, config: ClustererConfig) -> Position:
+    """PCA and k-means of one position's vectors, on the rows drawn, then refined on more of them.
+
+    Raises DataError for a value among them that is not finite.
+    """
+    seed = drawn.seeds[position]
+
+    def gather(rows: np.ndarray) -> np.ndarray:
+        found = vectors.take(rows, position)
+        check_finite(found, rows)
+        return found
+
+    x = gather(drawn.rows)
     x = x.astype(np.float32 if x.dtype == np.float16 else x.dtype, copy=False)
     dims = max(1, min(config.dims, len(x) - 1, x.shape[1]))
     if len(x) == 1:
@@ -47,10 +59,10 @@ def fit_position(
         mean, components = pca.mean_.astype(np.float64), pca.components_.astype(np.float64)
     low = (x - mean) @ components.T  # float64 by the mean's type
     clusters = _distinct(x, config.clusters)
-    iterations = config.max_iter if more is None else min(config.max_iter, _ITERATIONS_BETWEEN)
+    iterations = config.max_iter if drawn.more is None else min(config.max_iter, _ITERATIONS_BETWEEN)
     fitted = Position(mean, components, _centres(low, clusters, config, seed, iterations))
-    if more is not None:
-        fitted = _refined(fitted, whole, more)
+    if drawn.more is not None:
+        fitted = _refined(fitted, gather, drawn.more)
     found, distances = fitted.nearest_of(x)
     return Position(mean, components, np.ascontiguousarray(fitted.centres[np.unique(found)]), quantiles(distances))
 
@@ -79,11 +91,11 @@ def _centres(low: Floats, clusters: int, config: ClustererConfig, seed: int, ite
     return fitted.cluster_centers_.astype(np.float64)
 
 
-def _refined(fitted: Position, x: np.ndarray, rows: np.ndarray) -> Position:
+def _refined(fitted: Position, gather: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> Position:
     """The position's centres after a few iterations over more rows than it was fitted on."""
     low = np.empty((len(rows), fitted.components.shape[0]), np.float32)
     for start in range(0, len(rows), _CHUNK_ROWS):
-        part = x[rows[start : start + _CHUNK_ROWS]].astype(np.float64)
+        part = gather(rows[start : start + _CHUNK_ROWS]).astype(np.float64)
         low[start : start + len(part)] = (part - fitted.mean) @ fitted.components.T
     start_at = fitted.centres.astype(np.float32)
     more = KMeans(len(start_at), init=start_at, n_init=1, max_iter=_ITERATIONS_TO_REFINE).fit(low)
