@@ -72,6 +72,10 @@ class RunOptions(Config):
     """Multiply in 8-bit integers where the layers search or score: about twice as fast on a CPU, with other lists
     (docs/performance.md has the overlap). Encoding never does, so that codes do not change. Needs ``fused``."""
 
+    sharded: bool = False
+    """Divide the language model's frozen layers over the processes that train together (FSDP), so that larger ones fit.
+    In one process it changes nothing."""
+
     progress: bool = True
     """Show progress bars with rates and remaining time."""
 

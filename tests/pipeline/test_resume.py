@@ -37,11 +37,16 @@ def kill_at(folder, backbone, checkpoint):
     return mark.parent
 
 
+def results(folder):
+    files = (folder / "stages").rglob("*.safetensors")
+    return {file.relative_to(folder / "stages").as_posix(): load_file(file) for file in files}
+
+
 @pytest.fixture(scope="module")
 def unbroken(tiny_backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     finish(folder, tiny_backbone("llama"))
-    return {file.name: load_file(file) for file in (folder / "stages").iterdir()}
+    return results(folder)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +58,11 @@ def test_a_killed_run_ends_like_an_unbroken_one(unbroken, tiny_backbone, tmp_pat
     assert kill_at(folder, tiny_backbone("llama"), checkpoint).exists()
     assert not (folder / "bundle").exists()
     finish(folder, tiny_backbone("llama"))
+    again = results(folder)
+    assert again.keys() == unbroken.keys()
     for name, arrays in unbroken.items():
-        again = load_file(folder / "stages" / name)
         for key, array in arrays.items():
-            assert np.array_equal(array, again[key]), f"{name}: {key}"
+            assert np.array_equal(array, again[name][key]), f"{name}: {key}"
     assert (folder / "bundle" / "manifest.json").exists()
 
 

@@ -80,7 +80,7 @@ def test_tokenize_gives_stored_items_their_codes(store):
 
 @pytest.mark.parametrize("policy", ["bucket", "extra", "reassign"])
 def test_tokenize_gives_known_items_published_codes_and_new_ones_codes_beside_them(run, policy):
-    store, dense = STORE.of_run(run), run.arrays("dense_tokens")["dense_tokens"]
+    store, dense = STORE.of_run(run), run.dense.whole()
     first, distances = store.clusterer.assign(dense), store.clusterer.distances(dense)
     store.table = CodeTable.build(first, store.clusterer.sizes, policy=policy, distances=distances)
     frame = store.catalogue.frame.sample(fraction=1.0, shuffle=True, seed=1).select("kind", "title", "item_id")
@@ -206,10 +206,9 @@ def test_evaluation_is_written_with_plots(run):
 
 def test_evaluation_excludes_histories_as_the_configuration_says(run, tmp_path):
     settings = run.config.evaluation.model_copy(update={"exclude_history": True})
-    other = RunFolder(
-        tmp_path, run.catalogue, run.histories, run.config.model_copy(update={"evaluation": settings}), OPTIONS
-    )
-    shutil.copytree(run.path / "stages", tmp_path / "stages")
+    other = RunFolder(tmp_path, run.config.model_copy(update={"evaluation": settings}), OPTIONS)
+    for part in ("data", "stages"):
+        shutil.copytree(run.path / part, tmp_path / part)
     assert evaluate_run(other, plots=False).exclude_history
     assert (tmp_path / "evaluation.json").exists()
     assert not evaluate_run(other, plots=False, exclude_history=False).exclude_history
@@ -319,7 +318,8 @@ def test_equal_seeds_give_equal_runs_and_stages_equal_fit(run, tmp_path):
     again = RunFolder.create(tmp_path / "r", run.catalogue, run.histories, run.config, OPTIONS)
     for stage in (tokenize, cluster, train):
         stage(again, QUIET)
-    for name in ("tokenizer", "dense_tokens", "table", "recommender"):
+    np.testing.assert_array_equal(run.dense.whole(), again.dense.whole())
+    for name in ("tokenizer", "means", "table", "recommender"):
         ours, theirs = run.arrays(name), again.arrays(name)
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours), name
 

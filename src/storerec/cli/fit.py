@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from storerec.cli import engine as engines
 from storerec.cli import options
 from storerec.cli.ending import verb
 from storerec.cli.output import code_tables, show
@@ -91,6 +92,11 @@ def fit(
     dtype: options.DtypeOption = options.Dtype.auto,
     progress: options.ProgressOption = True,
     prepare: PrepareOption = False,
+    engine: engines.EngineOption = engines.EngineName.local,
+    address: engines.AddressOption = None,
+    workers: engines.WorkersOption = None,
+    engine_config: engines.EngineConfigOption = None,
+    sharded: engines.ShardedOption = False,
 ) -> None:
     """Train on your items and events: from their texts to recommendations.
 
@@ -114,19 +120,19 @@ def fit(
     from storerec.pipeline import StoreConfig
 
     settings = StoreConfig.assembled(preset, config)  # before the data: its faults are found at once
-    run_options = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress)
-    catalogue, histories = tables.read()
+    run_options = options.run_options(seed=seed, device=device, dtype=dtype, progress=progress, sharded=sharded)
+    with engines.chosen(engine, address, workers, engine_config) as where:
+        catalogue, histories = tables.read(where.read_events)
 
-    from storerec.llm.progress import Progress
-    from storerec.pipeline import RunFolder
-    from storerec.pipeline import fit as fit_run
+        from storerec.pipeline import RunFolder
+        from storerec.pipeline import fit as fit_run
 
-    run = RunFolder.create(out, catalogue, histories, settings, run_options)
-    if prepare:
-        show(f"The run folder is made. Next: storerec tokenize {out}")
-        return
-    with Progress(enabled=progress) as bars:
-        store = fit_run(run, bars)
+        run = engines.first_alone(lambda: RunFolder.create(out, catalogue, histories, settings, run_options))
+        if prepare:
+            show(f"The run folder is made. Next: storerec tokenize {out}")
+            return
+        with engines.bars(progress) as bars:
+            store = fit_run(run, bars, where)
     report = store.code_report()
     show(
         *code_tables(report),

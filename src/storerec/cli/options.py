@@ -73,6 +73,7 @@ def run_options(
     dtype: Dtype = Dtype.auto,
     progress: bool = True,
     seed: int = 0,
+    sharded: bool = False,
 ) -> RunOptions:
     """Collect the flags that say how to compute."""
     from storerec.config import RunOptions
@@ -82,6 +83,7 @@ def run_options(
         "device": device.value,
         "dtype": dtype.value,
         "progress": progress,
+        "sharded": sharded,
     }
     return RunOptions.parse(values, source="command line")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ def show(*things: RenderableType, markup: bool = False) -> None:
 
     ``markup`` lets rich read square brackets in texts as styles; texts of the user's must never be read so.
     """
+    if os.environ.get("RANK", "0") != "0":  # of processes that torchrun started one speaks
+        return
     from rich.console import Console
 
     out = Console(highlight=False, markup=markup, emoji=False)

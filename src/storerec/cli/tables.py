@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -34,8 +35,8 @@ class Tables:
     unknown: Literal["drop", "error"]
     paper_seed: int | None = None
 
-    def read(self) -> tuple[Catalogue, Histories]:
-        """Read what the flags name.
+    def read(self, read_events: Callable[..., Histories]) -> tuple[Catalogue, Histories]:
+        """Read what the flags name; ``read_events`` is how the engine reads events.
 
         Raises
         ------
@@ -48,7 +49,7 @@ class Tables:
             return self._read_dataset(self.data)
         if self.items is None or self.events is None:
             raise ConfigError("fit needs --items FILE and --events FILE, or --data KIND:FOLDER")
-        from storerec.data import read_events, read_items
+        from storerec.data import read_items
 
         catalogue = read_items(
             self.items,

@@ -174,7 +174,7 @@ def _systems(
     train = run.split.train
     model, _ = train_sasrec(run.split, len(cold.warm), sasrec, folder, run.options, progress)
     new = encode_items(store.tokenizer, cold.hidden, run.options, progress, layers=store.encoding())
-    dense = np.concatenate([run.arrays("dense_tokens")["dense_tokens"], new])
+    dense = np.concatenate([run.dense.whole(), new])
     return [
         store.system,
         Popularity.fit(train, n),

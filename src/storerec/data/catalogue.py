@@ -19,6 +19,9 @@ from storerec.data.id_index import IdIndex
 from storerec.errors import DataError, StorerecWarning
 from storerec.storage import atomic
 
+_ROW_GROUP = 8192
+"""Rows of a file that are read together: who encodes a thousand items does not unpack a million."""
+
 _TITLE_KEY = b"storerec.title_attribute"
 _MOST_CHUNKS = 64
 _TITLE_NAMES = ("title", "name", "movie_title", "product_title")
@@ -157,20 +160,26 @@ class Catalogue:
         table = self.frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         table = table.replace_schema_metadata({_TITLE_KEY: self.title_attribute.encode()})
         with atomic(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
     @classmethod
-    def read_parquet(cls, path: Path | str) -> Self:
-        """Read what :meth:`write_parquet` wrote; raises :class:`DataError` when the file is missing or
-        another.
+    def read_parquet(cls, path: Path | str, part: slice | None = None) -> Self:
+        """Read what :meth:`write_parquet` wrote, or a part of its rows; raises :class:`DataError` when the file is
+        missing or another.
         """
-        table = read_arrow(path)
-        metadata = table.schema.metadata or {}
-        if _TITLE_KEY not in metadata or "item_id" not in table.column_names:
-            raise DataError(f"{path}: not a catalogue written by storerec")
-        frame = pl.from_arrow(table)
+        title = _title_in(path)
+        if part is not None:
+            lazy = pl.scan_parquet(path).slice(part.start, part.stop - part.start)
+            return cls(lazy.collect(), title)
+        frame = pl.from_arrow(read_arrow(path))
         assert isinstance(frame, pl.DataFrame)  # a table always becomes a frame; from_arrow is typed for arrays too
-        return cls(frame, metadata[_TITLE_KEY].decode())
+        return cls(frame, title)
+
+    @staticmethod
+    def attributes_in(path: Path | str) -> tuple[str, ...]:
+        """Attributes of a catalogue's file, whose rows are not read; raises as :meth:`read_parquet`."""
+        _title_in(path)
+        return tuple(name for name in pq.read_schema(path).names if name != "item_id")
 
 
 def read_arrow(path: Path | str) -> pa.Table:
@@ -181,6 +190,20 @@ def read_arrow(path: Path | str) -> pa.Table:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+
+
+def _title_in(path: Path | str) -> str:
+    """The title attribute that a catalogue's file names; DataError for another file."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+    metadata = schema.metadata or {}
+    if _TITLE_KEY not in metadata or "item_id" not in schema.names:
+        raise DataError(f"{path}: not a catalogue written by storerec")
+    return metadata[_TITLE_KEY].decode()
 
 
 def lookup(index: pl.DataFrame, ids: pl.Series | Iterable[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import re
 import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file as load_tensors
@@ -24,7 +24,8 @@ from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.storage import map_arrays, write_json
-from storerec.tokenizer import DenseTokenizer
+from storerec.tokenizer import DenseFiles, DenseTokenizer
+from storerec.tokenizer.dense_files import WholeVectors
 from storerec.tokenizer.samples import Attributes
 
 FORMAT = 1
@@ -37,16 +38,16 @@ class RunFolder:
     Attributes
     ----------
     path: the folder.
-    catalogue, histories: the data, as stored in it.
     config: what the run computes.
     options: where and how; the seed is the run's, device and dtype are the caller's.
     """
 
-    def __init__(
-        self, path: Path, catalogue: Catalogue, histories: Histories, config: StoreConfig, options: RunOptions
-    ) -> None:
-        self.path, self.catalogue, self.histories = path, catalogue, histories
-        self.config, self.options = config, options
+    def __init__(self, path: Path, config: StoreConfig, options: RunOptions) -> None:
+        self.path, self.config, self.options = path, config, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the folder again; it reads what it needs."""
+        return RunFolder, (self.path.resolve(), self.config, self.options)
 
     @classmethod
     def create(
@@ -76,12 +77,12 @@ class RunFolder:
                 raise TrainingError(
                     f"{path} holds a run with another {' and '.join(different)}; give another folder or delete it"
                 )
-            return cls(path, catalogue, histories, config, options)
+            return cls(path, config, options)._holding(catalogue, histories)
         if path.is_file() or (path.is_dir() and not _half_made(path)):
             raise TrainingError(f"{path} exists and is no run folder; give another folder")
         # what would fail hours later is told before any work
         Attributes.choose(catalogue.attributes, config.tokenizer)
-        run = cls(path, catalogue, histories, config, options)
+        run = cls(path, config, options)._holding(catalogue, histories)
         check_trainable(run.split)
         catalogue.write_parquet(path / "data" / "items.parquet")
         histories.write_parquet(path / "data" / "histories.parquet")
@@ -98,9 +99,42 @@ class RunFolder:
         there = _read_record(record)
         config = StoreConfig.parse(there.get("config"), source=str(record))
         options = (options or RunOptions()).model_copy(update={"seed": int(there.get("seed", 0))})
-        catalogue = Catalogue.read_parquet(path / "data" / "items.parquet")
-        histories = Histories.read_parquet(path / "data" / "histories.parquet")
-        return cls(path, catalogue, histories, config, options)
+        for name in ("items", "histories"):
+            if not (path / "data" / f"{name}.parquet").is_file():
+                raise DataError(f"{path / 'data' / name}.parquet: no such file; the run folder is damaged")
+        return cls(path, config, options)
+
+    def _holding(self, catalogue: Catalogue, histories: Histories) -> Self:
+        self.__dict__ |= {"catalogue": catalogue, "histories": histories}  # where cached properties live
+        return self
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items, as stored in the folder."""
+        return Catalogue.read_parquet(self.path / "data" / "items.parquet")
+
+    @cached_property
+    def histories(self) -> Histories:
+        """The histories, as stored in the folder."""
+        return Histories.read_parquet(self.path / "data" / "histories.parquet")
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """Text attributes of the items, known without reading these."""
+        if "catalogue" in self.__dict__:
+            return self.catalogue.attributes
+        return Catalogue.attributes_in(self.path / "data" / "items.parquet")
+
+    def items(self, part: slice) -> Catalogue:
+        """Some of the items; a process that needs no others reads no others."""
+        if "catalogue" in self.__dict__:
+            return Catalogue(self.catalogue.frame[part], self.catalogue.title_attribute)
+        return Catalogue.read_parquet(self.path / "data" / "items.parquet", part)
+
+    @property
+    def data(self) -> str:
+        """Fingerprint of items and histories."""
+        return str(_read_record(self.path / "run.json").get("data"))
 
     @cached_property
     def split(self) -> Split:
@@ -115,7 +149,7 @@ class RunFolder:
     @cached_property
     def tokenizer(self) -> DenseTokenizer:
         """The trained dense tokenizer; its adapter is added to :attr:`backbone`."""
-        parts = Attributes.choose(self.catalogue.attributes, self.config.tokenizer)
+        parts = Attributes.choose(self.attributes, self.config.tokenizer)
         settings = parts.named(self.config.tokenizer)
         model = DenseTokenizer(self.backbone, settings, len(parts.tasks), seed=self.options.seed)
         model.load_state_dict(self.tensors("tokenizer"))
@@ -135,7 +169,7 @@ class RunFolder:
     def recommender(self) -> Recommender:
         """The trained recommender, on the tokenizer's weights."""
         self.tokenizer  # noqa: B018 - its adapter must be on the backbone first
-        tree = CodeTree.from_table(self.table)
+        tree = CodeTree.from_table(self.table, folder=self.work("tree"))
         model = Recommender(self.backbone, self.config.recommender, tree, None, seed=self.options.seed)
         model.load_state_dict(self.tensors("recommender"))
         return model.requires_grad_(False).eval()
@@ -162,7 +196,17 @@ class RunFolder:
 
     def has(self, *names: str) -> bool:
         """Whether these results all stand."""
-        return all(self.file(name).is_file() for name in names)
+        return all(
+            self.file(name).is_file() or (name == "dense_tokens" and DenseFiles.finished(self.path / "stages"))
+            for name in names
+        )
+
+    @property
+    def dense(self) -> DenseFiles | WholeVectors:
+        """Dense tokens of all items, in files."""
+        if self.file("dense_tokens").is_file():  # of a version that kept them in one
+            return WholeVectors(self.arrays("dense_tokens")["dense_tokens"])
+        return DenseFiles.open(self.path / "stages")
 
     def arrays(self, name: str) -> dict[str, Any]:
         """A result as numpy arrays, views of its file."""

@@ -18,21 +18,20 @@ from storerec.codes import Clusterer, CodeReport, CodeTable
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
-from storerec.data.splits import Cases, Split
+from storerec.data.splits import Split
 from storerec.errors import DataError, StorerecWarning
-from storerec.evaluation import Evaluation, EvaluationConfig, evaluate
+from storerec.evaluation import Evaluation, EvaluationConfig
 from storerec.llm.progress import Progress
 from storerec.pipeline.additions import apply, planned, read_items_text
 from storerec.pipeline.answers import Explanation, Inspection, Recommendation, Score, scored
 from storerec.pipeline.coding import codes_of
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.hub import Pretrained
+from storerec.pipeline.measuring import measure
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer
-from storerec.systems.base import Exclusions, RankedLists, System
+from storerec.systems.base import Exclusions, RankedLists
 from storerec.systems.code_scorer import CodeScorerSystem, LikelihoodScorer
-from storerec.systems.markov import Markov
-from storerec.systems.popularity import Popularity
 from storerec.systems.reserve import search_with_reserve
 from storerec.systems.scorer import Scorer
 from storerec.systems.store import StoreSystem
@@ -40,6 +39,7 @@ from storerec.tokenizer import DenseTokenizer, encoding_layers
 
 if TYPE_CHECKING:
     from storerec.llm.inference import InferenceLayers
+    from storerec.pipeline.engine import Engine
     from storerec.pipeline.folder import RunFolder
 
 
@@ -91,6 +91,7 @@ class STORE(Pretrained):
         *,
         folder: Path | str | None = None,
         options: RunOptions | None = None,
+        engine: Engine | None = None,
     ) -> STORE:
         """Train on ``catalogue`` and ``histories``.
 
@@ -100,6 +101,7 @@ class STORE(Pretrained):
             with one.
         folder: a run folder to keep every stage's result in; an interrupted fit resumes from it. Without one, a
             temporary folder serves.
+        engine: where to compute; this process by default. One on several machines needs a folder that all of them see.
 
         Raises
         ------
@@ -115,7 +117,7 @@ class STORE(Pretrained):
             where = Path(temporary) / "run" if temporary else Path(str(folder))
             run = RunFolder.create(where, catalogue, histories, config, options)
             with Progress(enabled=options.progress) as progress:
-                return fit(run, progress)
+                return fit(run, progress, engine)
         finally:
             if temporary:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -366,25 +368,9 @@ class STORE(Pretrained):
         split = split or self._split
         if split is None:
             raise DataError("a loaded STORE holds no histories: pass the split to evaluate on")
-        cases: Cases = {"test": split.test, "validation": split.validation}[which]
-        if len(cases) == 0:
-            raise DataError(f"the split has no {which} users (leave-one-out needs users with three items or more)")
         system = StoreSystem(self.recommender, self.table, self.config.search, self.options, progress=progress)
-        others: list[System] = []
-        if baselines:
-            n = len(self.catalogue)
-            others = [Popularity.fit(split.train, n), Markov.fit(split.train, n)]
         settings = config or self.config.evaluation
-        return evaluate(
-            [system, *others],
-            cases,
-            split.train,
-            table=self.table,
-            config=settings,
-            seed=self.options.seed,
-            protocol=split.protocol,
-            notes=split.notes,
-        )
+        return measure(system, split, which, self.table, settings, self.options.seed, baselines=baselines)
 
     def code_report(self) -> CodeReport:
         """Use of the codes: utilisation and perplexity by position, and collisions."""

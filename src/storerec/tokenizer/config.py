@@ -54,5 +54,5 @@ class TokenizerConfig(Config):
     """Text tokens per batch when encoding a catalogue, on a CPU at most 512; bounds memory."""
 
     encode_chunk: int = Field(default=1024, ge=1)
-    """Items that are encoded together and kept as one file. Batches are made within a chunk, so that its dense tokens are
-    the same whichever process encodes it; an interrupted encoding goes on after the last whole chunk."""
+    """Items that are encoded together and kept as one file. Batches are made within a chunk, so that its dense tokens
+    are the same whichever process encodes it; an interrupted encoding goes on with the chunks that are missing."""

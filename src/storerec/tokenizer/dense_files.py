@@ -138,3 +138,38 @@ class DenseFiles:
         """Delete the files."""
         shutil.rmtree(self._folder / _NAME, ignore_errors=True)
         (self._folder / f"{_NAME}.json").unlink(missing_ok=True)
+
+
+class WholeVectors:
+    """Vectors that lie in one array (items, v, D), seen as :class:`DenseFiles` are."""
+
+    chunk = 1024
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self.shape = vectors.shape
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._vectors)
+
+    @property
+    def chunks(self) -> int:
+        """Number of parts."""
+        return -(-len(self) // self.chunk)
+
+    def part(self, number: int) -> slice:
+        """Items of a part."""
+        return slice(number * self.chunk, min((number + 1) * self.chunk, len(self)))
+
+    def read(self, number: int) -> NDArray[np.float32]:
+        """A part's vectors (items of it, v, D)."""
+        return self._vectors[self.part(number)]
+
+    def take(self, rows: np.ndarray, position: int) -> NDArray[np.float32]:
+        """One position's vectors of some items: rows (m,) to (m, D)."""
+        return np.asarray(self._vectors[rows, position])
+
+    def whole(self) -> NDArray[np.float32]:
+        """All vectors (items, v, D)."""
+        return self._vectors

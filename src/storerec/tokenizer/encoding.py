@@ -16,6 +16,7 @@ from storerec.llm.batching import token_batches
 from storerec.llm.inference import InferenceLayers, inference_layers
 from storerec.llm.precision import pick_dtype
 from storerec.llm.progress import Progress
+from storerec.tokenizer.config import TokenizerConfig
 from storerec.tokenizer.dense_files import DenseFiles
 from storerec.tokenizer.model import ADAPTER, DenseTokenizer
 from storerec.tokenizer.samples import content_ids
@@ -46,7 +47,8 @@ def encode_items(
     parts = [slice(start, start + size) for start in range(0, len(catalogue), size)]
     kept = None
     if folder is not None:
-        kept = DenseFiles.begin(folder, encoding_identity(model, options, _text_digest(catalogue)), shape, size)
+        identity = encoding_identity(model.settings, options, _weights_digest(model), _text_digest(catalogue))
+        kept = DenseFiles.begin(folder, identity, shape, size)
     result = np.empty(shape, np.float32)
     missing = range(len(parts)) if kept is None else kept.missing()
     bar = progress.start("encoding items", len(catalogue), unit="item")
@@ -90,17 +92,13 @@ def encoding_layers(model: DenseTokenizer, options: RunOptions) -> InferenceLaye
     return inference_layers(model.base, model.backbone.word_embeddings, [ADAPTER], dtype, fused=options.fused)
 
 
-def encoding_identity(model: DenseTokenizer, options: RunOptions, text: str) -> str:
-    """Digest of all that decides dense tokens: ``text`` says which items, and the rest is the model's.
+def encoding_identity(settings: TokenizerConfig, options: RunOptions, weights: str, text: str) -> str:
+    """Digest of all that decides dense tokens; ``weights`` says which tokenizer's, ``text`` of which items.
 
-    The kind of device counts, not which one: a cluster's workers are of one kind.
+    The kind of processor is not in it: a cluster's workers are taken to be of one kind.
     """
-    dtype, device = pick_dtype(options.inference_dtype, model.backbone.device), model.backbone.device.type
-    settings = f"{dtype} {device} {options.fused} {_batch_tokens(model)} {model.settings.encode_chunk}"
-    digest = hashlib.sha256(f"{settings} {text}".encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    how = f"{options.device} {options.inference_dtype} {options.dtype} {options.fused} {settings.encode_tokens}"
+    return hashlib.sha256(f"{how} {settings.encode_chunk} {weights} {text}".encode()).hexdigest()
 
 
 def drop_encoded(folder: Path) -> None:
@@ -111,6 +109,13 @@ def drop_encoded(folder: Path) -> None:
 def _batch_tokens(model: DenseTokenizer) -> int:
     most = model.settings.encode_tokens
     return min(most, _CPU_TOKENS) if model.backbone.device.type == "cpu" else most
+
+
+def _weights_digest(model: DenseTokenizer) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _text_digest(catalogue: Catalogue) -> str:
