@@ -41,6 +41,10 @@ class TrainingError(StorerecError):
     """Training cannot start or go on, for instance because a run folder belongs to another configuration."""
 
 
+class LostProcessError(TrainingError):
+    """Another process of those that compute together has ended; it says itself why, if it could."""
+
+
 class BundleError(StorerecError):
     """A saved bundle is incomplete, altered or of an unknown format; the text names the file."""
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import parts, whole_mean
 from storerec.recommender.normalisers import position_loss
 
 if TYPE_CHECKING:
@@ -35,13 +36,19 @@ def target_loss(model: Recommender, batch: Mapping[str, torch.Tensor]) -> torch.
     rest = model.drop(rest[told[:, owners]])  # (targets with branches, positions - 1, width)
     rows, branched = items[told], items[:, owners][told[:, owners]]
     normaliser = model.settings.normaliser
-    losses = [position_loss(model, model.tree, first, rows, 0, normaliser)]
-    if len(branched):
+    of_first, of_later = parts(len(rows), len(branched))
+    losses = [of_first.weight * position_loss(model, model.tree, first, rows, 0, normaliser)]
+    if of_later.total:
         later = range(1, model.tree.levels)
-        losses += [position_loss(model, model.tree, rest[:, p - 1], branched, p, normaliser) for p in later]
+        losses += [
+            of_later.weight * position_loss(model, model.tree, rest[:, p - 1], branched, p, normaliser)
+            if len(branched)
+            else losses[0].new_zeros(())  # other processes' shares of the batch have some
+            for p in later
+        ]
     loss = torch.stack(losses).mean()
     if model.settings.item_rows:  # the item as one more prediction beside its codes
-        whole = F.cross_entropy(model.item_logits(first), rows)
+        whole = of_first.weight * F.cross_entropy(model.item_logits(first), rows)
         loss = loss + model.settings.item_loss * whole / len(model.sizes)
     return loss
 
@@ -63,7 +70,8 @@ def text_loss(model: Recommender, batch: Mapping[str, torch.Tensor]) -> torch.Te
     hidden = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))[told]  # (tokens, width)
     with arithmetic(model.compute_dtype, hidden.device):
         logits = model.backbone.text_logits(model.drop(hidden))
-    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), answers[told])
+    loss = F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), answers[told])
+    return whole_mean(loss, len(hidden))
 
 
 def drawn_owners(model: Recommender, items: torch.Tensor) -> torch.Tensor:

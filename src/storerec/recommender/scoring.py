@@ -16,6 +16,7 @@ from storerec.errors import ConfigError
 from storerec.llm.adapters import LoraConfig, activate, adapter_parameters, add_adapter, merge_into
 from storerec.llm.layers import depth
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.training_config import TrainingConfig
 from storerec.recommender.history import history_tokens, tokens_of_item
@@ -225,7 +226,7 @@ class CodeScorer(TrainableModule):
         logits = self.logits(batch["history"], batch["lengths"], batch["candidates"])
         margin = (logits[..., 0] - logits[..., 1])[batch["told"]]  # (told,): softmax of two is a sigmoid
         labels = batch["labels"][batch["told"]].to(margin.dtype)
-        return {"loss": F.binary_cross_entropy_with_logits(margin, labels)}
+        return {"loss": whole_mean(F.binary_cross_entropy_with_logits(margin, labels), len(labels))}
 
 
 def packing(ends: torch.Tensor, prefix: int, count: int, block: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from storerec.codes import CodeTree
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.normalisers import code_loss
 from storerec.recommender.transformer_config import TransformerConfig
@@ -181,8 +182,9 @@ class TransformerRecommender(TrainableModule):
         """
         encoded = self.encode(batch["items"], batch["lengths"])
         hidden = self.target_hidden(encoded, batch["visible"], batch["targets"])
-        told = batch["told"]
-        return {"loss": code_loss(self, self.tree, hidden[told], batch["targets"][told], self.settings.normaliser)}
+        items = batch["targets"][batch["told"]]  # (targets,)
+        loss = code_loss(self, self.tree, hidden[batch["told"]], items, self.settings.normaliser)
+        return {"loss": whole_mean(loss, len(items))}
 
 
 def _stack(config: TransformerConfig, *, decoder: bool) -> T5Stack:

@@ -14,6 +14,7 @@ from storerec.errors import BackboneError
 from storerec.llm.adapters import LoraConfig, activate, adapter_parameters, add_adapter
 from storerec.llm.backbone import Backbone
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 
 ADAPTER = "answers"
@@ -140,7 +141,8 @@ class AnswerModel(TrainableModule):
     ) -> dict[str, torch.Tensor]:
         """Mean binary cross-entropy over the batch's candidates; ``labels`` (candidates,) bool."""
         margins = self.margins(self.read(prefix, lengths), suffix, segment, place, row, column)
-        return {"loss": F.binary_cross_entropy_with_logits(margins, labels.to(margins.dtype))}
+        loss = F.binary_cross_entropy_with_logits(margins, labels.to(margins.dtype))
+        return {"loss": whole_mean(loss, len(labels))}
 
     def _run(self, ids: torch.Tensor, places: torch.Tensor, cache: DynamicCache, **mask: torch.Tensor) -> torch.Tensor:
         with arithmetic(self.compute_dtype, ids.device):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 
 
@@ -52,4 +53,5 @@ class CrossEncoder(TrainableModule):
         """Mean binary cross-entropy over pairs; ``labels`` (rows,) bool."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         logits = self.logits(batch)
-        return {"loss": F.binary_cross_entropy_with_logits(logits, labels.to(logits))}
+        loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits))
+        return {"loss": whole_mean(loss, len(labels))}

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from storerec.config import Config
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.training_config import TrainingConfig
 
@@ -162,7 +163,8 @@ class SasRecModel(TrainableModule):
         """Mean cross-entropy of every item of windows (users, longest), right-padded, given those before it."""
         states = self.states(items[:, :-1], lengths - 1)
         inside = torch.arange(items.shape[1], device=items.device) < lengths[:, None]  # (users, longest)
-        return {"loss": self._loss(states[inside], items[inside])}
+        targets = items[inside]  # (targets,)
+        return {"loss": whole_mean(self._loss(states[inside], targets), len(targets))}
 
     def _loss(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         rows = max(1, _LOGITS // self.n_items)

@@ -13,6 +13,7 @@ from storerec.llm.adapters import activate, adapter_parameters, add_adapter
 from storerec.llm.backbone import Backbone
 from storerec.llm.inference import InferenceLayers
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import whole_mean
 from storerec.llm.trainable import TrainableModule
 from storerec.tokenizer.config import TokenizerConfig
 
@@ -125,6 +126,8 @@ class DenseTokenizer(TrainableModule):
         lengths: (items,) content lengths, which place the two last blocks in the sequence.
         """
         v, longest = self.settings.dense_tokens, tasks.answer.shape[1]
+        if not len(tasks.item):  # a share of items without a filled attribute
+            return whole_mean(0 * dense.sum(), 0)
         fill = dense * self.gain if self.settings.fill == "rescaled" else dense
         fill = fill.to(self.task_tokens.dtype)
         inputs = torch.cat(
@@ -142,7 +145,7 @@ class DenseTokenizer(TrainableModule):
         with arithmetic(self.compute_dtype, inputs.device):
             logits = self.backbone.text_logits(hidden[told])  # (targets, vocabulary): only where there are targets
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        return F.cross_entropy(wide, tasks.answer[told])
+        return whole_mean(F.cross_entropy(wide, tasks.answer[told]), len(wide))
 
     def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
         """Loss of a batch: content once, then every task of every item."""
