@@ -3,8 +3,10 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from storerec.bundle import Manifest, write_bundle
 from storerec.bundle.journal import Change, Journal
 from storerec.errors import BundleError
 
@@ -66,6 +68,30 @@ def test_a_writer_waits_for_another(tmp_path):
             pass
     write(theirs, CHANGES[2:])
     assert len(ours.since()) == 6
+
+
+def test_who_does_not_know_all_that_was_written_writes_nothing(tmp_path):
+    ours, theirs = (Journal.beside(tmp_path / "bundle") for _ in range(2))
+    assert (ours.last(), ours.write([], after=0), ours.last()) == (0, 0, 0)
+    assert ours.write(CHANGES[:2], after=0) == 2
+    assert theirs.write(CHANGES[2:], after=1) is None
+    assert theirs.write([], after=1) is None
+    assert theirs.write(CHANGES[2:], after=2) == ours.last() == 4
+    assert [one.number for one in ours.since(1, 2)] == [2, 3]
+    assert plain(ours.since()) == plain(CHANGES)
+
+
+def test_a_text_changed_under_a_training_that_was_replaced_counts_for_the_new_one(tmp_path):
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle, tensors={"tokenizer": {"a": np.ones(2)}, "clusterer": {"b": np.ones(2)}}, documents={})
+    now = Manifest.read(bundle).training
+    journal = Journal.beside(bundle)
+    assert journal.write(CHANGES, after=0) == 4
+    assert [one.training for one in journal.since()] == ["t", now, "", ""]
+    assert journal.since()[1].text == CHANGES[1].text
+    write_bundle(bundle, tensors={"tokenizer": {"a": np.ones(2)}, "clusterer": {"b": np.zeros(2)}}, documents={})
+    journal.write(CHANGES[1:2], after=4)
+    assert journal.since(4)[0].training == Manifest.read(bundle).training != now
 
 
 def test_what_was_answered_survives_a_kill(tmp_path):

@@ -199,3 +199,70 @@ def test_scores_and_titles(path):
     assert found[0][1].lower().startswith("red")
     assert len(live.search("", limit=3)) == 3
     assert live.search("(") == []
+
+
+def changed(item, **texts):
+    """An item with other texts in some attributes; the others stay as they are."""
+
+    def made(like):
+        stored = like.frame.row(int(like.rows([item])[0]), named=True)
+        return Catalogue.from_frame(pl.DataFrame([stored | texts]), text=like.attributes, title="title")
+
+    return made
+
+
+def test_who_was_overtaken_plans_anew_and_takes_nothing_back(path):
+    theirs, overtaken = opened(path), []
+
+    class Overtaken(Journal):
+        def write(self, changes, *, after):
+            if not overtaken:  # between the plan and its writing
+                overtaken.append(changes)
+                theirs.add_items(changed("item-1", kind="hats"))
+                theirs.add_items(Catalogue.from_frame(NEW[:2]))
+            return super().write(changes, after=after)
+
+    ours = Live.open(path, options=OPTIONS, log=Overtaken.beside(path / "bundle"))
+    assert ours.add_items(changed("item-1", title="another title"))["status"].to_list() == ["updated"]
+    for live in (ours, theirs, opened(path)):
+        text = live.explain("item-1").text
+        assert (text["title"], text["kind"]) == ("another title", "hats")
+        assert {"new-0", "new-1"} < set(items(live))
+    theirs.remove_items(["new-0"])
+    overtaken.clear()
+    assert ours.add_items(Catalogue.from_frame(NEW))["status"].to_list() == ["unchanged", "unchanged", "added"]
+    assert [one.kind for one in overtaken[0]] == ["restore", "add"]  # what was planned before
+    added = [one.item_id for one in Journal.beside(path / "bundle").since() if one.kind == "add"]
+    assert sorted(added) == ["new-0", "new-1", "new-2"]
+
+
+def test_two_trainings_at_once_know_of_each_others_changes(path, trained):
+    """As replicas do of which some have loaded the new bundle and some have not."""
+    old = opened(path)
+    old.add_items(Catalogue.from_frame(NEW[:1]))
+    old.remove_items(["new-0"])
+    (path / "bundle").rename(path / "before")  # what is served has it mapped
+    shutil.copytree(trained / "1" / "bundle", path / "bundle")
+    new = opened(path)
+    old.add_items(Catalogue.from_frame(NEW[1:2]))
+    new.add_items(Catalogue.from_frame(NEW[2:]))
+    assert set(items(old)) == set(items(new)) == {*old.store.catalogue.ids} - {"new-0"}
+    assert len(new.store.catalogue) == 27
+    old.add_items(changed("item-1", title="told to the old one"))
+    new.add_items(changed("new-1", title="told to the new one"))
+    old.remove_items(["item-5"])
+    new.remove_items(["new-2"])
+    last = opened(path)
+    for live in (old, new, last):
+        assert [live.explain(item).text["title"] for item in ("item-1", "new-1")] == [
+            "told to the old one",
+            "told to the new one",
+        ]
+        assert live.store.catalogue.ids.filter(pl.Series(live.store.removed)).sort().to_list() == [
+            "item-5", "new-0", "new-2",
+        ]  # fmt: skip
+    assert np.array_equal(last.store.table.codes, new.store.table.codes)
+    assert last.store.catalogue.frame.equals(new.store.catalogue.frame)
+    assert items(last) == items(new)
+    added = [(one.item_id, one.training) for one in Journal.beside(path / "bundle").since() if one.kind == "add"]
+    assert len(set(added)) == len(added) == 6  # each under each training, once

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from storerec.bundle.manifest import Manifest
 from storerec.errors import BundleError
 
 Kind = Literal["add", "update", "remove", "restore"]
@@ -53,6 +54,25 @@ class Change:
     number: int = 0
 
 
+class ChangeLog(Protocol):
+    """Changes in one order, read and written by several: a :class:`Journal`, or what asks the process that has it."""
+
+    def since(self, number: int = 0) -> list[Change]:
+        """Changes after that ``number``, in order."""
+
+    def version(self) -> int:
+        """A number that is another one after another has written."""
+
+    def write(self, changes: Sequence[Change], *, after: int) -> int | None:
+        """Write changes to disk, all or none: the last one's number; None where others wrote after ``after``."""
+
+    def turn(self, work: str) -> AbstractContextManager[None]:
+        """Keep others from the same work for the length of a block. It saves work; nothing's truth hangs on it."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Journal:
     """Changes in a SQLite file beside a bundle: ``BUNDLE.changes.sqlite``, which in a run folder lies in that.
 
@@ -60,18 +80,18 @@ class Journal:
     What :meth:`append` has returned from is on disk. Several processes may use one journal at a time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, bundle: Path | None = None) -> None:
+        self.path, self._bundle = path, bundle
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
     def beside(cls, bundle: Path) -> Journal:
         """That of a bundle folder; the file is made when something is first written."""
         bundle = bundle.resolve()
-        return cls(bundle.with_name(f"{bundle.name}.changes.sqlite"))
+        return cls(bundle.with_name(f"{bundle.name}.changes.sqlite"), bundle)
 
-    def since(self, number: int = 0) -> list[Change]:
-        """Changes after that ``number``, in order.
+    def since(self, number: int = 0, most: int = -1) -> list[Change]:
+        """Changes after that ``number``, in order; ``most`` of them, if it is not negative.
 
         Raises
         ------
@@ -80,9 +100,9 @@ class Journal:
         if self._connection is None and not self.path.exists():
             return []
         columns = "kind, item_id, text, codes, distances, training, number"
-        query = f"SELECT {columns} FROM changes WHERE number > ? ORDER BY number"
+        query = f"SELECT {columns} FROM changes WHERE number > ? ORDER BY number LIMIT ?"
         with self._told():
-            rows = self._opened().execute(query, (number,)).fetchall()
+            rows = self._opened().execute(query, (number, most)).fetchall()
             return [
                 Change(kind, item, text and json.loads(text), _numbers(codes), _numbers(distances), training, place)
                 for kind, item, text, codes, distances, training, place in rows
@@ -94,6 +114,41 @@ class Journal:
             return 0
         with self._told():
             return int(self._opened().execute("PRAGMA data_version").fetchone()[0])
+
+    def last(self) -> int:
+        """Number of the last change, by whatever process; 0 where there is none."""
+        if self._connection is None and not self.path.exists():
+            return 0
+        with self._told():
+            return int(self._opened().execute("SELECT coalesce(max(number), 0) FROM changes").fetchone()[0])
+
+    def write(self, changes: Sequence[Change], *, after: int) -> int | None:
+        """Write changes to disk, all or none, unless others have written after number ``after``.
+
+        A text changed under a training whose bundle was replaced since is written down as changed under the one that
+        lies there now: it is newer than what that was trained on.
+
+        Returns
+        -------
+        The last one's number, ``after`` where there are no changes; None where others have written, and nothing was.
+        """
+        with self.alone():
+            if self.last() > after:
+                return None
+            return self.append(self._of_today(changes)) if changes else after
+
+    def turn(self, work: str) -> AbstractContextManager[None]:
+        """Nobody is kept waiting: processes on one machine that open a bundle at the same time are few."""
+        return nullcontext()
+
+    def _of_today(self, changes: Sequence[Change]) -> Sequence[Change]:
+        if self._bundle is None or all(one.kind != "update" for one in changes):
+            return changes
+        try:
+            training = Manifest.read(self._bundle).training
+        except BundleError:  # for a moment there is none while another one takes its place
+            return changes
+        return [replace(one, training=training) if one.kind == "update" else one for one in changes]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -132,7 +187,7 @@ class Journal:
         with self._told():
             connection = self._opened()
             connection.executemany(query, rows)
-            return int(connection.execute("SELECT coalesce(max(number), 0) FROM changes").fetchone()[0])
+        return self.last()
 
     def close(self) -> None:
         """Close the file; it is opened again where it is needed."""

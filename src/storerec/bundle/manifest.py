@@ -84,6 +84,12 @@ class Manifest(Config):
     files: dict[FileName, FileEntry]
     """All files but the manifest itself, by plain file name."""
 
+    @property
+    def training(self) -> str:
+        """Identity of the training that gives out codes: of the tokenizer's and the clusters' files."""
+        parts = [self.files[f"{name}.safetensors"].sha256 for name in ("tokenizer", "clusterer")]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
+
     @classmethod
     def describe(cls, folder: Path, names: Iterable[str], *, format_version: int = FORMAT_VERSION) -> Self:
         """Measure the files ``names`` of ``folder``; raises ConfigError for a name that is not plain."""

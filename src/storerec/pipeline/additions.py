@@ -62,7 +62,7 @@ class Reading:
 
     Attributes
     ----------
-    items: all of them, with the catalogue's attributes.
+    items: all of them, as they were given.
     dense: (n, dense tokens, width) of those that the catalogue lacked; zeros of others, which were not read.
     """
 
@@ -82,14 +82,14 @@ def read_items_text(
     """
     read = check_content(items, store.tokenizer.settings)
     rows = store.catalogue.rows(items.ids)
-    items = _as_the_catalogue(items, rows, store.catalogue)
-    _check_text(items, read)
+    whole = _as_the_catalogue(items, rows, store.catalogue)
+    _check_text(whole, read)
     settings, bar = store.tokenizer.settings, progress or Progress(enabled=False)
     if (rows < 0).all():
-        return Reading(items, encode_items(store.tokenizer, items, store.options, bar, layers=layers))
+        return Reading(items, encode_items(store.tokenizer, whole, store.options, bar, layers=layers))
     dense = np.zeros((len(items), settings.dense_tokens, store.tokenizer.backbone.width), np.float32)
     if (rows < 0).any():
-        dense[rows < 0] = encode_items(store.tokenizer, items.select(rows < 0), store.options, bar, layers=layers)
+        dense[rows < 0] = encode_items(store.tokenizer, whole.select(rows < 0), store.options, bar, layers=layers)
     return Reading(items, dense)
 
 
@@ -100,8 +100,9 @@ def planned(store: STORE, reading: Reading) -> Addition:
     ------
     DataError: an item gets a code that the recommender has no vectors for.
     """
-    items = reading.items
-    rows = store.catalogue.rows(items.ids)
+    rows = store.catalogue.rows(reading.items.ids)
+    # only now: a text that somebody changed while these were read is not to be written over with what it was before
+    items = _as_the_catalogue(reading.items, rows, store.catalogue)
     new, at = rows < 0, np.maximum(rows, 0)
     differs = [(store.catalogue.frame[name][at] != items.frame[name]).to_numpy() for name in items.attributes]
     changed = ~new & np.logical_or.reduce(differs)

@@ -19,8 +19,9 @@ from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError, StorerecWarning
 from storerec.llm.backbone import Backbone, BackboneConfig
 from storerec.llm.trainable import TrainableModule
+from storerec.pipeline.additions import planned, read_items_text
 from storerec.pipeline.answers import Inspection
-from storerec.pipeline.changes import inspected, replay, training_of
+from storerec.pipeline.changes import catalogue_of, inspected, let_in, replay
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.store import STORE
 from storerec.recommender import Recommender
@@ -84,9 +85,11 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions, for_
     store, journal, training = load_unchanged(folder, backbone=backbone, options=options, for_inference=for_inference)
     changes = journal.since()
     journal.close()
-    if again := replay(store, changes, training, store.encoding):
+    if waiting := replay(store, changes, training):
+        reading = read_items_text(store, catalogue_of(waiting, store.catalogue), store.encoding())
+        let_in(store, planned(store, reading), waiting)
         warnings.warn(
-            f"{len(again)} items were added under another training of {folder}; they are encoded anew",
+            f"{len(waiting)} items were added under another training of {folder}; they are encoded anew",
             StorerecWarning,
             stacklevel=3,
         )
@@ -140,7 +143,7 @@ def load_unchanged(
         trained=saved.documents["run"].get("trained_items"),
     )
     store.remove_items(saved.documents["run"].get("removed", []))
-    return store, Journal.beside(folder), training_of(saved.manifest)
+    return store, Journal.beside(folder), saved.manifest.training
 
 
 def load_inspection(folder: Path) -> Inspection:
@@ -152,7 +155,7 @@ def load_inspection(folder: Path) -> Inspection:
     journal.close()
     catalogue = _catalogue(saved)
     removed = catalogue.ids.is_in(saved.documents["run"].get("removed", [])).to_numpy()
-    found, others = inspected(Inspection(catalogue, table, tree, removed), changes, training_of(saved.manifest))
+    found, others = inspected(Inspection(catalogue, table, tree, removed), changes, saved.manifest.training)
     if others:
         warnings.warn(
             f"{others} items were added under another training of {folder}; they have no codes here before "
@@ -165,12 +168,18 @@ def load_inspection(folder: Path) -> Inspection:
 
 def open_bundle(folder: Path) -> tuple[Path, Bundle]:
     """Where the bundle lies, which is inside a run folder if ``folder`` is one, and its content, checked."""
+    folder = bundle_folder(folder)
+    return folder, read_bundle(folder)
+
+
+def bundle_folder(folder: Path) -> Path:
+    """Where the bundle lies: in a run folder, or this is it; BundleError for a run that is not finished."""
     inner = folder / "bundle"
     if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists():
-        folder = inner
-    elif (folder / "run.json").exists() and not (folder / MANIFEST).exists():
+        return inner
+    if (folder / "run.json").exists() and not (folder / MANIFEST).exists():
         raise BundleError(f"{folder} is a run that is not finished: run `storerec fit` with the same arguments again")
-    return folder, read_bundle(folder)
+    return folder
 
 
 def backbone_place(trained_on: BackboneConfig, commit: str | None, here: str | None) -> BackboneConfig:

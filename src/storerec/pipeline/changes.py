@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from storerec.bundle import Manifest
 from storerec.bundle.journal import Change
 from storerec.codes import CodeTable
 from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError, DataError
-from storerec.pipeline.additions import Addition, apply, grow, planned, read_items_text
+from storerec.pipeline.additions import Addition, apply, grow
 from storerec.pipeline.answers import Inspection
 
 if TYPE_CHECKING:
-    from storerec.llm.inference import InferenceLayers
     from storerec.pipeline.store import STORE
 
 
-@dataclass
-class _State:
-    """What the journal says of one item in the end."""
+@dataclass(frozen=True)
+class Standing:
+    """What the journal says of one item in the end.
+
+    Attributes
+    ----------
+    text: its attributes by name.
+    training: that under which its text was last written.
+    codes: by training, the number of the change that gave it codes, and these.
+    updated: whether it was there already when its text was last written.
+    removed: whether it was taken out or brought back last; None where neither was.
+    """
 
     text: dict[str, str] | None = None
-    codes: tuple[int, ...] | None = None
     training: str = ""
+    codes: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    updated: bool = False
     removed: bool | None = None
 
-
-def training_of(manifest: Manifest) -> str:
-    """Identity of the training that gives out codes: of the tokenizer's and the clusters' files."""
-    files = [manifest.files[f"{name}.safetensors"].sha256 for name in ("tokenizer", "clusterer")]
-    return hashlib.sha256(" ".join(files).encode()).hexdigest()[:32]
+    def then(self, change: Change) -> Standing:
+        """After one more change."""
+        if change.kind in ("remove", "restore"):
+            return replace(self, removed=change.kind == "remove")
+        codes = self.codes
+        if change.codes is not None:
+            codes = {**codes, change.training: (change.number, change.codes)}
+        text = self.text if change.text is None else change.text
+        return replace(self, text=text, training=change.training, codes=codes, updated=change.kind == "update")
 
 
 def changes_of(addition: Addition, training: str) -> list[Change]:
@@ -56,60 +67,88 @@ def changes_of(addition: Addition, training: str) -> list[Change]:
 
 
 def replay(
-    store: STORE, changes: Iterable[Change], training: str, layers: Callable[[], InferenceLayers]
-) -> list[Change]:
+    store: STORE,
+    changes: Iterable[Change],
+    training: str,
+    waiting: Mapping[str, Standing] | None = None,
+    *,
+    first: bool = True,
+) -> dict[str, Standing]:
     """Do ``changes`` to ``store``, whose codes are of ``training``; repeating what is done already changes nothing.
 
-    Items that were added under another training are encoded anew, since their codes were another language. Texts
+    Items that were added under another training have to be encoded anew, since their codes were another language. Texts
     changed before the latest training are its own matter. What was removed stays so.
+
+    Parameters
+    ----------
+    waiting: what an earlier call gave.
+    first: whether these are all changes from the journal's beginning. Later ones are newer than the training, whichever
+        they were made under.
 
     Returns
     -------
-    What was encoded anew, for the journal.
+    Items that wait to be encoded, to be given to :func:`let_in` or to the next call.
 
     Raises
     ------
     BundleError: the journal gives an item other codes than the bundle does, or what it says does not fit.
     """
-    states = _final(changes)
+    states = _final(changes, waiting or {})
     rows = _rows(states, store.catalogue)
     if given := _given(states, rows, training, store.table):
-        items, codes, table = _joined(given, store.catalogue, store.table)
+        items, codes, table = _joined(given, training, store.catalogue, store.table)
         grow(store, items, codes, table)
-    ours = {item: one for item, one in states.items() if one.training == training}
-    told = {item: one for item, one in ours.items() if rows[item] >= 0 and one.text}
+    told = {
+        item: one
+        for item, one in states.items()
+        if rows[item] >= 0 and one.text and (one.training == training or (one.updated and not first))
+    }
     if told:
-        texts = _catalogue(told, store.catalogue)
+        texts = catalogue_of(told, store.catalogue)
         store.catalogue = store.catalogue.replaced(store.catalogue.rows(texts.ids), texts)
-    anew = {item: one for item, one in states.items() if rows[item] < 0 and one.text and item not in ours}
-    again: list[Change] = []
-    if anew:
-        addition = planned(store, read_items_text(store, _catalogue(anew, store.catalogue), layers()))
-        apply(store, addition)
-        again = changes_of(addition, training)
     _mark(store.removed, states, store.catalogue)
-    return again
+    return {item: one for item, one in states.items() if _waits(one, rows[item], training)}
+
+
+def let_in(store: STORE, addition: Addition, waiting: Mapping[str, Standing]) -> None:
+    """Add items that waited, as they were :func:`~storerec.pipeline.additions.planned`."""
+    apply(store, addition)
+    _mark(store.removed, waiting, store.catalogue)
 
 
 def inspected(inspection: Inspection, changes: Iterable[Change], training: str) -> tuple[Inspection, int]:
     """``inspection`` with what was added and changed under ``training``, and the number of items of other trainings."""
-    states = _final(changes)
+    states = _final(changes, {})
     catalogue, table, tree = inspection.catalogue, inspection.table, inspection.tree
     rows = _rows(states, catalogue)
     if given := _given(states, rows, training, table):
-        items, _, table = _joined(given, catalogue, table)
+        items, _, table = _joined(given, training, catalogue, table)
         catalogue, tree = catalogue.concat(items), tree.extended(table)
     told = {item: one for item, one in states.items() if rows[item] >= 0 and one.text and one.training == training}
     if told:
-        texts = _catalogue(told, catalogue)
+        texts = catalogue_of(told, catalogue)
         catalogue = catalogue.replaced(catalogue.rows(texts.ids), texts)
-    others = sum(rows[item] < 0 and bool(one.text) and one.training != training for item, one in states.items())
     removed = np.append(inspection.removed, np.zeros(len(catalogue) - len(inspection.removed), bool))
     _mark(removed, states, catalogue)
-    return Inspection(catalogue, table, tree, removed), others
+    return Inspection(catalogue, table, tree, removed), sum(
+        _waits(one, rows[item], training) for item, one in states.items()
+    )
 
 
-def _mark(removed: NDArray[np.bool_], states: dict[str, _State], catalogue: Catalogue) -> None:
+def catalogue_of(states: Mapping[str, Standing], like: Catalogue) -> Catalogue:
+    """Items of the journal as a catalogue with the attributes of ``like``, empty where the journal has none."""
+    texts = [one.text or {} for one in states.values()]
+    columns = {name: [text.get(name, "") for text in texts] for name in like.attributes}
+    frame = pl.DataFrame({"item_id": list(states)} | columns, schema=dict.fromkeys(like.frame.columns, pl.String))
+    return Catalogue(frame, like.title_attribute)
+
+
+def _waits(one: Standing, row: int, training: str) -> bool:
+    """Whether an item that the catalogue lacks (``row`` < 0) has to be encoded under ``training``."""
+    return row < 0 and bool(one.text) and training not in one.codes
+
+
+def _mark(removed: NDArray[np.bool_], states: Mapping[str, Standing], catalogue: Catalogue) -> None:
     """Set in ``removed`` (items,) what the journal says of items that it took out or brought back."""
     marked = {item: one.removed for item, one in states.items() if one.removed is not None}
     for row, gone in zip(catalogue.rows(list(marked)).tolist(), marked.values(), strict=True):
@@ -117,49 +156,39 @@ def _mark(removed: NDArray[np.bool_], states: dict[str, _State], catalogue: Cata
             removed[row] = gone
 
 
-def _rows(states: dict[str, _State], catalogue: Catalogue) -> dict[str, int]:
+def _rows(states: Mapping[str, Standing], catalogue: Catalogue) -> dict[str, int]:
     return dict(zip(states, catalogue.rows(list(states)).tolist(), strict=True))
 
 
-def _given(states: dict[str, _State], rows: dict[str, int], training: str, table: CodeTable) -> dict[str, _State]:
-    """Items that got codes under ``training`` and that the catalogue lacks."""
-    given = {item: one for item, one in states.items() if one.training == training and one.codes}
+def _given(
+    states: Mapping[str, Standing], rows: Mapping[str, int], training: str, table: CodeTable
+) -> dict[str, Standing]:
+    """Items that got codes under ``training`` and that the catalogue lacks, in the order in which they got them.
+
+    With that order all who read the journal have the same rows, however much of it each reads at a time.
+    """
+    given = {item: one for item, one in states.items() if training in one.codes}
     for item, one in given.items():
-        if rows[item] >= 0 and tuple(table.codes[rows[item]].tolist()) != one.codes:
+        if rows[item] >= 0 and tuple(table.codes[rows[item]].tolist()) != one.codes[training][1]:
             raise BundleError(f"the journal of changes gives item '{item}' other codes than the bundle does")
-    return {item: one for item, one in given.items() if rows[item] < 0}
+    missing = [item for item in given if rows[item] < 0]
+    return {item: given[item] for item in sorted(missing, key=lambda item: given[item].codes[training][0])}
 
 
 def _joined(
-    given: dict[str, _State], catalogue: Catalogue, table: CodeTable
+    given: Mapping[str, Standing], training: str, catalogue: Catalogue, table: CodeTable
 ) -> tuple[Catalogue, NDArray[np.int32], CodeTable]:
     """Items of the journal with their codes, and the table with them in it."""
-    codes = np.array([one.codes for one in given.values()], np.int32)
+    codes = np.array([one.codes[training][1] for one in given.values()], np.int32)
     try:
-        return _catalogue(given, catalogue), codes, table.joined(codes)
+        return catalogue_of(given, catalogue), codes, table.joined(codes)
     except DataError as error:
         raise BundleError(f"the journal of changes does not fit the bundle: {error}") from None
 
 
-def _final(changes: Iterable[Change]) -> dict[str, _State]:
+def _final(changes: Iterable[Change], before: Mapping[str, Standing]) -> dict[str, Standing]:
     """What the journal says of each item in the end, in the order of their first change."""
-    states: dict[str, _State] = {}
+    states = dict(before)
     for change in changes:
-        state = states.setdefault(change.item_id, _State())
-        if change.text is not None:
-            state.text = change.text
-        if change.kind in ("add", "update"):
-            state.training = change.training
-        if change.kind == "add":
-            state.codes = change.codes
-        if change.kind in ("remove", "restore"):
-            state.removed = change.kind == "remove"
+        states[change.item_id] = states.get(change.item_id, Standing()).then(change)
     return states
-
-
-def _catalogue(states: dict[str, _State], like: Catalogue) -> Catalogue:
-    """Items of the journal as a catalogue with the attributes of ``like``, empty where the journal has none."""
-    texts = [one.text or {} for one in states.values()]
-    columns = {name: [text.get(name, "") for text in texts] for name in like.attributes}
-    frame = pl.DataFrame({"item_id": list(states)} | columns, schema=dict.fromkeys(like.frame.columns, pl.String))
-    return Catalogue(frame, like.title_attribute)

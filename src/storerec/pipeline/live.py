@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from storerec.bundle.journal import Change, Journal
+from storerec.bundle.journal import Change, ChangeLog
 from storerec.codes import CodebookFit
 from storerec.codes.plane import Plane
 from storerec.config import RunOptions
@@ -20,7 +20,8 @@ from storerec.llm.progress import Progress
 from storerec.pipeline.additions import apply, planned, read_items_text
 from storerec.pipeline.answers import Explanation
 from storerec.pipeline.bundling import load_unchanged
-from storerec.pipeline.changes import changes_of, replay
+from storerec.pipeline.changes import changes_of
+from storerec.pipeline.following import Follower
 from storerec.pipeline.requests import (
     RecommendAnswer,
     RecommendRequest,
@@ -44,24 +45,40 @@ class Live:
     store: the STORE as it is now.
     """
 
-    def __init__(self, store: STORE, journal: Journal, training: str) -> None:
-        self.store, self._journal, self._training = store, journal, training
-        self._seen, self._version = 0, -1
+    def __init__(self, store: STORE, log: ChangeLog, training: str) -> None:
+        self.store, self._log, self._training = store, log, training
+        self._following = Follower(store, log, training)
         self._titles: tuple[Catalogue | None, pl.Series] = (None, pl.Series(dtype=pl.String))
         self._catch_up()
 
     @classmethod
-    def open(cls, folder: Path | str, *, backbone: str | None = None, options: RunOptions | None = None) -> Live:
+    def open(
+        cls,
+        folder: Path | str,
+        *,
+        backbone: str | None = None,
+        options: RunOptions | None = None,
+        log: ChangeLog | None = None,
+    ) -> Live:
         """Open a bundle, or a run folder's, with all that was changed since it was written.
 
         Items that were added to an earlier training of the folder are encoded anew, and journalled so.
+
+        Parameters
+        ----------
+        log: what has the bundle's journal; None opens the file beside the bundle.
 
         Raises
         ------
         BundleError: as :meth:`STORE.load`.
         """
-        parts = load_unchanged(Path(folder), backbone=backbone, options=options or RunOptions())
-        return cls(*parts)
+        store, journal, training = load_unchanged(Path(folder), backbone=backbone, options=options or RunOptions())
+        return cls(store, log or journal, training)
+
+    @property
+    def done(self) -> int:
+        """Number of the last change that the latest answer knew of."""
+        return self._following.done
 
     def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendAnswer | StorerecError]:
         """Answer several users in one batch; a bad request becomes its own error, and the others are answered."""
@@ -73,10 +90,17 @@ class Live:
         self._catch_up()
         return score_all(self.store, requests)
 
-    def add_items(self, items: Catalogue, progress: Progress | None = None) -> pl.DataFrame:
+    def add_items(
+        self, items: Catalogue | Callable[[Catalogue], Catalogue], progress: Progress | None = None
+    ) -> pl.DataFrame:
         """As :meth:`STORE.add_items`; the items are on disk when it returns.
 
         Others may add to the same bundle while the texts are read.
+
+        Parameters
+        ----------
+        items: or what makes them, always the same ones, of the catalogue as it is now: for items that keep some of
+            their texts. It may be called several times.
 
         Raises
         ------
@@ -84,11 +108,13 @@ class Live:
         BundleError: the journal cannot be written; nothing is added then.
         """
         self._catch_up()
-        reading = read_items_text(self.store, items, self.store.encoding(), progress)
-        with self._writing():
-            addition = planned(self.store, reading)
-            number = self._journal.append(changes_of(addition, self._training))
-        self._do(lambda: apply(self.store, addition), number)
+        given = items if callable(items) else lambda _: items
+        reading = read_items_text(self.store, given(self.store.catalogue), self.store.encoding(), progress)
+        addition = self._following.write(
+            lambda: planned(self.store, replace(reading, items=given(self.store.catalogue))),
+            lambda addition: changes_of(addition, self._training),
+            lambda addition: apply(self.store, addition),
+        )
         return addition.frame()
 
     def remove_items(self, ids: Sequence[str]) -> pl.DataFrame:
@@ -100,25 +126,23 @@ class Live:
         BundleError: the journal cannot be written; nothing is removed then.
         """
         ids = list(dict.fromkeys(ids))
-        with self._writing():
-            rows = self._known(ids)
-            gone = self.store.removed[rows].tolist()
-            number = self._journal.append(
-                [Change("remove", one) for one, was in zip(ids, gone, strict=True) if not was]
-            )
-        self._do(lambda: self.store.remove_items(ids), number)
+        gone = self._following.write(
+            lambda: self.store.removed[self._known(ids)].tolist(),
+            lambda gone: [Change("remove", one) for one, was in zip(ids, gone, strict=True) if not was],
+            lambda _: self.store.remove_items(ids),
+        )
         status = ["absent" if was else "removed" for was in gone]
         return pl.DataFrame({"item_id": ids, "status": status}, schema=dict.fromkeys(("item_id", "status"), pl.String))
 
     def version(self) -> int:
         """Number of the last change, by any process; what was answered under another number may be out of date."""
         self._catch_up()
-        return self._seen
+        return self.done
 
     def codebook_fit(self) -> CodebookFit | None:
         """How the codebook fits the items added under this training; None where there are none or it is not known."""
         self._catch_up()
-        told = [one.distances for one in self._journal.since() if one.training == self._training]
+        told = [one.distances for one in self._log.since() if one.training == self._training]
         distances = np.array([one for one in told if one is not None])
         spread = self.store.clusterer.spread
         return CodebookFit.of(distances, spread) if len(distances) and spread is not None else None
@@ -165,46 +189,14 @@ class Live:
         return self._titles[1]
 
     def close(self) -> None:
-        """Close the journal."""
-        self._journal.close()
+        """Let go of the journal."""
+        self._log.close()
+
+    def _catch_up(self) -> None:
+        self._following.catch_up()
 
     def _known(self, ids: Sequence[str]) -> np.ndarray:
         rows = self.store.catalogue.rows(ids)
         if (rows < 0).any():
             raise DataError(f"no item '{ids[int(np.argmin(rows))]}' in the catalogue")
         return rows
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other writers out, with all that they have written done here; what fails is read again."""
-        before = self._seen
-        try:
-            with self._journal.alone():
-                self._catch_up()
-                yield
-        except BaseException:
-            self._seen, self._version = before, -1
-            raise
-
-    def _do(self, change: Callable[[], object], number: int) -> None:
-        """Do what stands in the journal up to ``number``; where that fails, the next call does it from there."""
-        try:
-            change()
-        except BaseException:
-            self._version = -1
-            raise
-        self._seen = number
-
-    def _catch_up(self) -> None:
-        """Do what others have written since; what has to be encoded anew is written down."""
-        version = self._journal.version()
-        if version == self._version:
-            return
-        changes = self._journal.since(self._seen)
-        again = replay(self.store, changes, self._training, self.store.encoding)
-        self._seen = max([self._seen, *(change.number for change in changes)])
-        self._version = version
-        if again:
-            with self._journal.alone():
-                number = self._journal.append(again)
-            self._seen = max(self._seen, number)
