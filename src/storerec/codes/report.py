@@ -8,6 +8,9 @@ import numpy as np
 
 from storerec.config import Config
 
+_CHUNK_ROWS = 1 << 20
+"""Rows counted at a time."""
+
 
 class PositionReport(Config):
     """Use of one code position."""
@@ -48,7 +51,9 @@ class CodeReport(Config):
         """Summarise codes (n, L), sizes (L,) and the number of items of each tuple, bucket_sizes (t,)."""
         positions = []
         for j, size in enumerate(sizes.tolist()):
-            counts = np.bincount(codes[:, j], minlength=size)
+            counts = np.zeros(size, np.int64)
+            for start in range(0, len(codes), _CHUNK_ROWS):  # bincount copies what it counts to int64
+                counts += np.bincount(codes[start : start + _CHUNK_ROWS, j], minlength=size)
             share = counts[counts > 0] / len(codes)
             entropy = -(share * np.log(share)).sum()
             positions.append(PositionReport(size=size, used=len(share), perplexity=float(np.exp(entropy))))

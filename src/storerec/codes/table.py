@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from storerec.codes import external
 from storerec.codes.collisions import POLICIES, Policy, append_number, group_rows, reassign
 from storerec.codes.growth import Buckets
 from storerec.codes.report import CodeReport
-from storerec.config import Config
+from storerec.codes.table_checks import check_derived, checked_codes, checked_counts
+from storerec.codes.table_config import CodeTableConfig
+from storerec.codes.table_files import built_in_files, log_shares
 from storerec.errors import DataError
+
+__all__ = ["CodeTable", "CodeTableConfig"]
 
 _MANY = 50
 """Old items per new one from which shares are brought up to date tuple by tuple."""
 
-
-class CodeTableConfig(Config):
-    """How a code table treats items that share a tuple."""
-
-    policy: Policy = "bucket"
-    """bucket: a tuple may lead to several items, told apart by their training counts; extra: append a
-    position that numbers them; reassign: move items to the nearest free tuple."""
-
-    smoothing: float = Field(1.0, gt=0)
-    """Added to each item's training count before taking its share of its tuple."""
+_DERIVED = ("tuples", "tuple_of", "bucket_starts", "bucket_items", "shares")
+"""Arrays that follow from the codes, by the names of the properties that make them when they are first asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +65,7 @@ class CodeTable:
         distances: np.ndarray | None = None,
         counts: np.ndarray | None = None,
         smoothing: float = 1.0,
+        folder: Path | None = None,
     ) -> Self:
         """Build the table from clusterer codes and settle collisions.
 
@@ -82,9 +80,14 @@ class CodeTable:
         distances
             (n, v, k) squared distances to all centroids; needed by ``reassign`` only.
         counts
-            (n,) training counts, >= 0; None means zero for all, so items of a tuple share it evenly.
+            (n,) training counts, >= 0, which are not copied; None means zero for all, so items of a tuple share it
+            evenly.
         smoothing
             added to each count, > 0.
+        folder
+            where the arrays of a large table, of :data:`~storerec.codes.external.LARGE` items or more, are built as
+            files, by sorting out of core; they must stay as long as the table is used. The table is the same. Codes
+            may be a mapped file of int32, which is not copied then. Under ``reassign`` tables are built in memory.
 
         Raises
         ------
@@ -95,15 +98,19 @@ class CodeTable:
         if not (np.isfinite(smoothing) and smoothing > 0):
             raise DataError(f"smoothing must be a number above 0, got {smoothing}")
         base_sizes = np.asarray(sizes, dtype=np.int64)
-        base = _checked_codes(codes, base_sizes)
+        base = checked_codes(codes, base_sizes)
         if len(base) == 0:
             raise DataError("a code table needs at least one item")
+        weights = checked_counts(counts, len(base))
+        if folder is not None and len(base) >= external.LARGE and policy != "reassign":
+            arrays = built_in_files(base, base_sizes, weights, smoothing, folder, numbered=policy == "extra")
+            return cls(arrays["codes"], arrays["sizes"], policy, weights, float(smoothing))._with(arrays)
         if policy == "extra":
             base = append_number(base)
             base_sizes = np.append(base_sizes, int(base[:, -1].max()) + 1)
         elif policy == "reassign":
             base = reassign(base, base_sizes, distances)
-        return cls(base, base_sizes, policy, _checked_counts(counts, len(base)), float(smoothing))
+        return cls(base, base_sizes, policy, weights, float(smoothing))
 
     def extend(
         self, codes: np.ndarray, distances: np.ndarray | None = None, counts: np.ndarray | None = None
@@ -129,7 +136,7 @@ class CodeTable:
         DataError: as :meth:`build`.
         """
         extra = self.policy == "extra"
-        new = _checked_codes(codes, self.sizes[:-1] if extra else self.sizes)
+        new = checked_codes(codes, self.sizes[:-1] if extra else self.sizes)
         if extra:
             new = append_number(new, self.codes)
         elif self.policy == "reassign":
@@ -145,8 +152,8 @@ class CodeTable:
         sizes = self.sizes
         if self.policy == "extra" and codes.ndim == 2 and len(codes):
             sizes = np.append(sizes[:-1], max(int(sizes[-1]), int(codes[:, -1].max()) + 1))
-        new = _checked_codes(codes, sizes)
-        counts_all = np.concatenate([self.counts, _checked_counts(counts, len(new))])
+        new = checked_codes(codes, sizes)
+        counts_all = np.concatenate([self.counts, checked_counts(counts, len(new))])
         whole = CodeTable(np.concatenate([self.codes, new]), sizes, self.policy, counts_all, self.smoothing)
         buckets = Buckets(self.tuples, self.tuple_of, self.bucket_starts, self.bucket_items).joined(new)
         if self.policy != "bucket" and len(buckets.tuples) < len(self.tuples) + len(new):
@@ -188,9 +195,7 @@ class CodeTable:
     @cached_property
     def shares(self) -> NDArray[np.float32]:
         """Log of each item's share in its tuple, (n,), <= 0: log((count + s) / (sum of count + s))."""
-        weights = self.counts + self.smoothing
-        totals = np.bincount(self.tuple_of, weights=weights)
-        return (np.log(weights) - np.log(totals[self.tuple_of])).astype(np.float32)
+        return log_shares(self.counts + self.smoothing, self.tuple_of)
 
     def _shares_after(self, before: NDArray[np.float32]) -> NDArray[np.float32]:
         """:attr:`shares`, where those of all but the last items were ``before`` (n,) without these."""
@@ -226,19 +231,28 @@ class CodeTable:
         left = len(self) - int(out.sum())
         return np.argsort(differing, kind="stable")[: max(0, min(count, left))].astype(np.int32)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """State for saving: codes, sizes, counts, smoothing (1,) and policy (UTF-8); the rest follows."""
-        return {
+    def arrays(self, *, derived: bool = False) -> dict[str, np.ndarray]:
+        """State for saving: codes, sizes, counts, smoothing (1,) and policy (UTF-8); the rest follows.
+
+        With ``derived`` also what follows, so that who maps a file of them computes nothing: tuples, tuple_of,
+        bucket_starts, bucket_items and shares.
+        """
+        state: dict[str, np.ndarray] = {
             "codes": self.codes,
             "sizes": self.sizes,
             "counts": self.counts,
             "smoothing": np.array([self.smoothing]),
             "policy": np.frombuffer(self.policy.encode(), dtype=np.uint8).copy(),
         }
+        return state | ({name: getattr(self, name) for name in _DERIVED} if derived else {})
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks or is not valid."""
+        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks or is not valid.
+
+        Where all that follows from the codes is there too, arrays are taken as they are, and only their shapes are
+        looked at: a table of mapped files is there in a millisecond, whatever its size.
+        """
         try:
             codes, sizes, counts, smoothing, policy = (
                 arrays[name] for name in ("codes", "sizes", "counts", "smoothing", "policy")
@@ -248,27 +262,15 @@ class CodeTable:
         name = policy.tobytes().decode(errors="replace")
         if name not in POLICIES:
             raise DataError(f"code table state has the unknown collision policy {name!r}")
-        codes = _checked_codes(codes, sizes)
-        return cls(codes, sizes, cast(Policy, name), _checked_counts(counts, len(codes)), float(smoothing[0]))
+        if all(one in arrays for one in _DERIVED):
+            check_derived(codes, sizes, counts, arrays)
+            return cls(codes, sizes, cast(Policy, name), counts, float(smoothing[0]))._with(arrays)
+        codes = checked_codes(codes, sizes)
+        return cls(codes, sizes, cast(Policy, name), checked_counts(counts, len(codes)), float(smoothing[0]))
 
-
-def _checked_codes(codes: np.ndarray, sizes: np.ndarray) -> NDArray[np.int32]:
-    if codes.ndim != 2 or codes.shape[1] == 0 or not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(f"codes must be integers (items, positions), got {codes.shape} {codes.dtype}")
-    if sizes.shape != (codes.shape[1],):
-        raise DataError(f"codes have {codes.shape[1]} positions, but sizes has shape {sizes.shape}")
-    bad = ((codes < 0) | (codes >= sizes)).any(axis=1)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(f"item row {row}: codes {codes[row].tolist()} outside the sizes {sizes.tolist()}")
-    return np.ascontiguousarray(codes, dtype=np.int32)
-
-
-def _checked_counts(counts: np.ndarray | None, n: int) -> NDArray[np.float64]:
-    if counts is None:
-        return np.zeros(n)
-    if counts.shape != (n,):
-        raise DataError(f"counts have shape {counts.shape}, expected ({n},)")
-    if not (np.isfinite(counts).all() and (counts >= 0).all()):
-        raise DataError("training counts must be finite and not negative")
-    return counts.astype(np.float64)
+    def _with(self, derived: Mapping[str, np.ndarray]) -> Self:
+        """Know what follows from the codes; gives this table."""
+        cached = self.__dict__  # where cached properties live
+        cached["_grouped"] = derived["tuples"], derived["tuple_of"]
+        cached |= {name: derived[name] for name in ("bucket_starts", "bucket_items", "shares")}
+        return self

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storerec.codes import external
 from storerec.codes.growth import grown_levels
 from storerec.codes.table import CodeTable
+from storerec.codes.tree_files import level_arrays
 from storerec.errors import DataError
 
 DENSE_LIMIT = 4_000_000
@@ -59,6 +62,14 @@ class CodeTree:
         """L + 1 arrays, (nodes_l,): items below each node."""
         return tuple(self.counts_below(np.ones(len(self.tuple_of), dtype=bool)))
 
+    @cached_property
+    def branching(self) -> tuple[NDArray[np.bool_], ...]:
+        """L + 1 arrays, (nodes_l,): whether a node leads to several leaves."""
+        levels = [np.zeros(self.nodes(self.levels), bool)]
+        for starts in reversed(self.starts):
+            levels.append((np.diff(starts) > 1) | levels[-1][starts[:-1]])  # of one child, what is below that
+        return tuple(levels[::-1])
+
     @property
     def levels(self) -> int:
         """Number of code positions L."""
@@ -69,12 +80,24 @@ class CodeTree:
         return 1 if level == 0 else len(self.codes[level - 1])
 
     @classmethod
-    def from_table(cls, table: CodeTable, *, dense_limit: int | None = None) -> Self:
+    def from_table(cls, table: CodeTable, *, dense_limit: int | None = None, folder: Path | None = None) -> Self:
         """Build the tree of all items of a table; vectorised, seconds for 20 million items.
 
-        ``dense_limit`` is the largest number of entries of a level's dense child table, else that of
-        :data:`DENSE_LIMIT`; it changes speed and memory only, never a result.
+        Parameters
+        ----------
+        table
+            its tuples are sorted, whether in memory or in files.
+        dense_limit
+            the largest number of entries of a level's dense child table, else that of :data:`DENSE_LIMIT`; it changes
+            speed and memory only, never a result.
+        folder
+            where the levels of a large tree, of :data:`~storerec.codes.external.LARGE` items or more, are built as
+            files; they must stay as long as the tree is used.
         """
+        if folder is not None and len(table) >= external.LARGE:
+            arrays = level_arrays(table.tuples, table.bucket_starts, folder)
+            arrays |= {"sizes": table.sizes, "tuple_of": table.tuple_of}
+            return cls.from_arrays(arrays, dense_limit=dense_limit)
         tuples = table.tuples
         starts, codes = [], []
         new = np.zeros(len(tuples), dtype=bool)
@@ -163,23 +186,42 @@ class CodeTree:
     def _counted(self) -> dict[str, tuple[NDArray[np.bool_], list[NDArray[np.int64]]]]:
         return {}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """State for saving: ``sizes``, ``tuple_of``, ``starts.l``, ``codes.l``; the rest follows."""
+    def arrays(self, *, derived: bool = False) -> dict[str, np.ndarray]:
+        """State for saving: ``sizes``, ``tuple_of``, ``starts.l``, ``codes.l``; the rest follows.
+
+        With ``derived`` also what follows, so that who maps a file of them computes nothing: ``below.l`` int32 and
+        ``branching.l`` of levels 0..L, and ``dense.l`` of those of 0..L-1 that have a dense child table.
+        """
         out: dict[str, np.ndarray] = {"sizes": self.sizes, "tuple_of": self.tuple_of}
         for level in range(self.levels):
             out[f"starts.{level}"], out[f"codes.{level}"] = self.starts[level], self.codes[level]
+            if derived and (dense := self.dense(level)) is not None:
+                out[f"dense.{level}"] = dense
+        for level in range(self.levels + 1 if derived else 0):
+            out[f"below.{level}"] = self.leaves_below[level].astype(np.int32, copy=False)
+            out[f"branching.{level}"] = self.branching[level]
         return out
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, dense_limit: int | None = None) -> Self:
-        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks."""
+        """Exact inverse of :meth:`arrays`; raises :class:`DataError` when an array lacks.
+
+        What follows from the others is taken as it is where it is there; dense tables only without ``dense_limit``.
+        """
         try:
             levels = range(len(arrays["sizes"]))
             starts = tuple(arrays[f"starts.{level}"] for level in levels)
             codes = tuple(arrays[f"codes.{level}"] for level in levels)
-            return cls(arrays["sizes"], starts, codes, arrays["tuple_of"], dense_limit)
+            tree = cls(arrays["sizes"], starts, codes, arrays["tuple_of"], dense_limit)
         except KeyError as missing:
             raise DataError(f"code tree state lacks the array {missing}") from None
+        cached, nodes = tree.__dict__, range(len(levels) + 1)  # where cached properties live
+        for name, kept in (("leaves_below", "below"), ("branching", "branching")):
+            if all(f"{kept}.{level}" in arrays for level in nodes):
+                cached[name] = tuple(arrays[f"{kept}.{level}"] for level in nodes)
+        if dense_limit is None and any(f"dense.{level}" in arrays for level in levels):
+            cached["_dense"] = {level: arrays.get(f"dense.{level}") for level in levels}
+        return tree
 
     def _dense_level(self, level: int) -> NDArray[np.int32] | None:
         nodes, size = self.nodes(level), int(self.sizes[level])
