@@ -11,8 +11,8 @@ from pydantic import Field
 from storerec.config import Config
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.mind import read_mind
-from storerec.data.readers.rows import BadRows
 from storerec.data.readers.yelp import read_yelp
 from storerec.data.splits import SplitConfig
 from storerec.errors import DataError

@@ -8,11 +8,11 @@ from typing import Literal, get_args
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories, Unknown
 from storerec.data.readers.amazon import read_amazon
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.judgements import read_judgement_table, read_judgements
 from storerec.data.readers.mind import read_mind
 from storerec.data.readers.movielens import movielens_100k, read_atomic, read_movielens
 from storerec.data.readers.ratings import JudgementConfig, group_ratings
-from storerec.data.readers.rows import BadRows
 from storerec.data.readers.tables import read_events, read_items
 from storerec.data.readers.yelp import one_file, read_yelp
 from storerec.errors import DataError

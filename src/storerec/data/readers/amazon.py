@@ -6,8 +6,9 @@ from pathlib import Path
 
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories, Unknown
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.records import Layout, records
-from storerec.data.readers.rows import BadRows, RowReader
+from storerec.data.readers.rows import RowReader
 from storerec.data.readers.tables import collect_events, collect_items
 from storerec.errors import DataError
 

@@ -7,7 +7,7 @@ a null. The line of the fault is not known; :mod:`storerec.data.readers.rows` th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -15,20 +15,31 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from storerec.data.places import File
 from storerec.data.readers.records import Layout
 
 # Bytes parsed at a time: the longest row that can be read here (longer ones are an error, so read slowly).
 _BLOCK = 8 << 20
 
+_ROWS = 1 << 18  # of a Parquet file at a time
+
+Groups = tuple[int, int]
+"""Row groups of a Parquet file: the first, and the one behind the last."""
+
 
 def table_batches(
-    path: Path, layout: Layout, encoding: str, columns: list[str], sample: list[dict[str, Any]]
+    file: File,
+    layout: Layout,
+    encoding: str,
+    columns: list[str],
+    sample: list[dict[str, Any]],
+    groups: Groups | None = None,
 ) -> Iterator[pa.Table] | None:
     """Give the rows in file order, or None where Arrow has no reader for the layout.
 
     Parameters
     ----------
-    path
+    file
         The file.
     layout, encoding
         How it is written.
@@ -36,29 +47,31 @@ def table_batches(
         The columns wanted; all others are skipped unread, but for JSON's syntax.
     sample
         JSON objects that show the columns' types.
+    groups
+        The row groups wanted of a Parquet file, as :func:`parts_of_groups` cuts them; None reads all.
 
     Raises
     ------
     pa.ArrowException, UnicodeError, OSError, EOFError: while iterating, at the first block with a fault.
     """
     if layout.kind == "parquet":
-        return _parquet_batches(path, columns)
+        return _parquet_batches(file, columns, groups)
     if layout.kind == "json":
         schema = _json_schema(sample, columns)
-        return None if schema is None else _json_batches(path, encoding, schema)
+        return None if schema is None else _json_batches(file, encoding, schema)
     if layout.kind == "delimited" and len(layout.separator) == 1:
-        return _csv_batches(path, layout, encoding, columns)
+        return _csv_batches(file, layout, encoding, columns)
     return None
 
 
-def _stream(path: Path, encoding: str) -> pa.NativeFile:
-    stream = pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
+def _stream(file: File, encoding: str) -> pa.NativeFile:
+    stream = file.stream()
     return stream if encoding.lower() == "utf-8" else pa.transcoding_input_stream(stream, encoding, "utf-8")
 
 
-def _csv_batches(path: Path, layout: Layout, encoding: str, columns: list[str]) -> Iterator[pa.Table]:
+def _csv_batches(file: File, layout: Layout, encoding: str, columns: list[str]) -> Iterator[pa.Table]:
     reader = pyarrow.csv.open_csv(
-        _stream(path, encoding),
+        _stream(file, encoding),
         read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=layout.names),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=layout.separator,
@@ -76,9 +89,9 @@ def _csv_batches(path: Path, layout: Layout, encoding: str, columns: list[str]) 
         yield pa.Table.from_batches([batch])
 
 
-def _json_batches(path: Path, encoding: str, schema: pa.Schema) -> Iterator[pa.Table]:
+def _json_batches(file: File, encoding: str, schema: pa.Schema) -> Iterator[pa.Table]:
     reader = pyarrow.json.open_json(
-        _stream(path, encoding),
+        _stream(file, encoding),
         read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
         parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
     )
@@ -87,10 +100,35 @@ def _json_batches(path: Path, encoding: str, schema: pa.Schema) -> Iterator[pa.T
         yield pa.Table.from_batches([batch])
 
 
-def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1 << 18, columns=columns):
-            yield pa.Table.from_batches([batch])
+def _parquet_batches(file: File, columns: list[str], groups: Groups | None) -> Iterator[pa.Table]:
+    with parquet(file) as opened:
+        for first, behind in parts_of_groups(opened.metadata, groups):
+            wanted = range(first, behind)
+            for batch in opened.iter_batches(batch_size=_ROWS, row_groups=wanted, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def parquet(file: File) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; raises pa.ArrowException or OSError where it is none."""
+    # an object store is asked for what lies near together at once
+    with file.anywhere() as source, pq.ParquetFile(source, pre_buffer=not file.local) as opened:
+        yield opened
+
+
+def parts_of_groups(metadata: pq.FileMetaData, groups: Groups | None = None) -> list[Groups]:
+    """Cut row groups, all or the ``groups`` given, into parts of as many rows as are read at a time, or a little more.
+
+    No batch reaches over a part's end, so a file that is cut there gives the same batches as when it is read whole.
+    """
+    first, behind = groups or (0, metadata.num_row_groups)
+    parts, rows = [], 0
+    for group in range(first, behind):
+        rows += metadata.row_group(group).num_rows
+        if rows >= _ROWS or group + 1 == behind:
+            parts.append((first, group + 1))
+            first, rows = group + 1, 0
+    return parts
 
 
 def _json_schema(sample: list[dict[str, Any]], columns: list[str]) -> pa.Schema | None:

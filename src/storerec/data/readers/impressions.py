@@ -11,9 +11,10 @@ import polars as pl
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories, Unknown
 from storerec.data.judgements import Candidates, Judgements
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.mind import behaviors
 from storerec.data.readers.ratings import JudgementConfig
-from storerec.data.readers.rows import RECORD, BadRows, RowReader
+from storerec.data.readers.rows import RECORD, RowReader
 from storerec.errors import DataError, StorerecWarning
 
 

@@ -11,11 +11,12 @@ from storerec.data.catalogue import Catalogue
 from storerec.data.fetch import MOVIELENS_100K_EVENTS, registry_file
 from storerec.data.histories import Unknown
 from storerec.data.judgements import Judgements
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.impressions import read_impressions
 from storerec.data.readers.movielens import rating_columns
 from storerec.data.readers.ratings import JudgementConfig, collect_ratings
 from storerec.data.readers.records import Layout
-from storerec.data.readers.rows import BadRows, RowReader
+from storerec.data.readers.rows import RowReader
 from storerec.data.readers.yelp import one_file
 from storerec.errors import DataError
 

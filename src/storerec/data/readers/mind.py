@@ -10,8 +10,9 @@ import polars as pl
 
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories, Unknown
+from storerec.data.readers.faults import BadRows
 from storerec.data.readers.records import Layout
-from storerec.data.readers.rows import BadRows, RowReader
+from storerec.data.readers.rows import RowReader
 from storerec.data.readers.tables import collect_items
 from storerec.errors import DataError
 

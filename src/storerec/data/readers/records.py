@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 import csv
-import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple, cast
 
+from storerec.data.places import File, Place, one_file, unreadable
 from storerec.errors import DataError
 
 _SUFFIXES = {
@@ -53,9 +54,9 @@ class Layout:
     names: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, path: Path) -> Layout:
+    def of(cls, path: PurePath | str | File) -> Layout:
         """Choose by the file's extension (a further .gz is allowed for text); raises :class:`DataError`."""
-        suffixes = [suffix.lower() for suffix in path.suffixes]
+        suffixes = [suffix.lower() for suffix in PurePath(str(path)).suffixes]
         zipped = bool(suffixes) and suffixes[-1] == ".gz"
         suffix = (suffixes[:-1] if zipped else suffixes)[-1:] or [""]
         kind, separator = _SUFFIXES.get(suffix[0], ("", ""))
@@ -73,34 +74,25 @@ class Record(NamedTuple):
     fault: str = ""
 
 
-def check_file(path: Path, encoding: str) -> str:
-    """Return the encoding's plain name; raises :class:`DataError` for a missing or empty file or a wide
-    encoding.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+def check_file(file: File, encoding: str) -> str:
+    """Return the encoding's plain name; raises :class:`DataError` for an empty file or a wide encoding."""
+    if file.size == 0:
+        raise DataError(f"{file}: the file is empty")
     encoding = "utf-8" if encoding.lower().replace("_", "-") in ("utf8", "utf-8-sig") else encoding
     try:
         plain = "\n".encode(encoding) == b"\n"
     except LookupError:
         raise DataError(f"unknown encoding '{encoding}'") from None
     if not plain:
-        raise DataError(f"{path}: encoding '{encoding}' is not supported; convert the file to UTF-8")
+        raise DataError(f"{file}: encoding '{encoding}' is not supported; convert the file to UTF-8")
     return encoding
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file, unpacked where its name ends with .gz."""
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
+def lines(file: File, encoding: str) -> Iterator[tuple[int, str, str]]:
     """Give (line number from 1, text with its line end, fault); the fault is "" unless bytes cannot be
     decoded.
     """
-    with open_bytes(path) as stream:
+    with file.bytes() as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no part of the first column's name
@@ -114,33 +106,39 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str, str]]:
                 yield number, raw.decode(encoding, "replace"), fault
 
 
-def records(path: Path, layout: Layout, encoding: str) -> Iterator[Record]:
-    """Give all rows of a text file in order, blank lines left out; raises :class:`DataError` for a damaged
-    .gz.
+def records(place: Place, layout: Layout, encoding: str) -> Iterator[Record]:
+    """Give all rows of a text file in order, blank lines left out; raises :class:`DataError` for a file that cannot
+    be read, as a damaged .gz.
     """
+    file = one_file(place)
     try:
         if layout.kind != "delimited":
-            yield from _object_records(path, layout.kind, encoding)
+            yield from _object_records(file, layout.kind, encoding)
         else:
-            yield from _delimited_records(path, layout, encoding)
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+            yield from _delimited_records(file, layout, encoding)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: {unreadable(error)}") from None
 
 
-def header(path: Path, layout: Layout, encoding: str) -> list[str]:
-    """Read the column names of delimited text; raises :class:`DataError` when there is no line."""
+def header(file: File, layout: Layout, encoding: str) -> list[str]:
+    """Read the column names of delimited text; raises :class:`DataError` when there is no line, or none to read."""
     if layout.names is not None:
         return list(layout.names)
-    for _, row, fault in _rows(path, layout, encoding):
-        if fault:
-            raise DataError(f"{path}, line 1: {fault}")
-        return row
-    raise DataError(f"{path}: the file is empty")
+    try:
+        first = next(_rows(file, layout, encoding), None)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: {unreadable(error)}") from None
+    if first is None:
+        raise DataError(f"{file}: the file is empty")
+    _, row, fault = first
+    if fault:
+        raise DataError(f"{file}, line 1: {fault}")
+    return row
 
 
-def _delimited_records(path: Path, layout: Layout, encoding: str) -> Iterator[Record]:
+def _delimited_records(file: File, layout: Layout, encoding: str) -> Iterator[Record]:
     names = layout.names
-    for line, row, fault in _rows(path, layout, encoding):
+    for line, row, fault in _rows(file, layout, encoding):
         if names is None:
             names = tuple(row)
         elif fault:
@@ -151,10 +149,10 @@ def _delimited_records(path: Path, layout: Layout, encoding: str) -> Iterator[Re
             yield Record(line, dict(zip(names, row, strict=True)))
 
 
-def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list[str], str]]:
+def _rows(file: File, layout: Layout, encoding: str) -> Iterator[tuple[int, list[str], str]]:
     """Give (first line, fields, fault) of each row that is not blank."""
     if layout.quote is None or len(layout.separator) > 1:
-        for line, text, fault in lines(path, encoding):
+        for line, text, fault in lines(file, encoding):
             if stripped := text.rstrip("\r\n"):
                 yield line, stripped.split(layout.separator), fault
         return
@@ -163,7 +161,7 @@ def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list
     flaws: list[str] = []
 
     def feed() -> Iterator[str]:
-        for _, text, fault in lines(path, encoding):
+        for _, text, fault in lines(file, encoding):
             if fault:
                 flaws.append(fault)
             yield text
@@ -184,10 +182,10 @@ def _rows(path: Path, layout: Layout, encoding: str) -> Iterator[tuple[int, list
             yield line, row, fault
 
 
-def _object_records(path: Path, kind: str, encoding: str) -> Iterator[Record]:
+def _object_records(file: File, kind: str, encoding: str) -> Iterator[Record]:
     parse = json.loads if kind == "json" else ast.literal_eval
     what = "JSON" if kind == "json" else "Python"
-    for line, text, fault in lines(path, encoding):
+    for line, text, fault in lines(file, encoding):
         if not text.strip():
             continue
         if fault:

@@ -8,62 +8,27 @@ field that is once a number and once a text).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storerec.data.histories import split_ids
-from storerec.data.readers.arrow import table_batches
+from storerec.data.places import Place, one_file
+from storerec.data.readers.arrow import Groups, parquet, table_batches
+from storerec.data.readers.faults import BadRows, Faults
 from storerec.data.readers.records import Layout, Record, as_plain_text, check_file, header, records
-from storerec.errors import DataError, RowError, StorerecWarning
-
-BadRows = Literal["error", "skip"]
+from storerec.errors import DataError, RowError
 
 RECORD = "#record"
-"""Column of the batches: the row's number among the readable rows, from 0; :meth:`RowReader.line` gives
-its line.
+"""Column of the batches: the row's number among the readable rows, from 0; :meth:`RowReader.where` gives
+its file and line.
 """
 
 _SLOW_BATCH = 50_000
 _SAMPLE = 100  # JSON objects looked at for column names and types
-
-
-class Faults:
-    """Bad rows of one file: the first one raises, or all are counted and reported in one warning."""
-
-    def __init__(self, path: Path, policy: BadRows) -> None:
-        if policy not in ("error", "skip"):
-            raise DataError(f"bad_rows must be 'error' or 'skip', not '{policy}'")
-        self._path, self._policy = path, policy
-        self._count = 0
-        self._first: RowError | None = None
-
-    def add(self, line: int, reason: str, field: str | None = None, count: int = 1) -> None:
-        """Note ``count`` bad rows, the first of them on ``line``; raises :class:`RowError` under policy
-        "error".
-        """
-        error = RowError(reason, file=str(self._path), line=line, field=field)
-        if self._policy == "error":
-            raise error
-        self._count += count
-        if self._first is None or line < self._first.line:
-            self._first = error
-
-    def add_later(self, count: int) -> None:
-        """Note bad rows that lie behind one noted before."""
-        self._count += count
-
-    def report(self) -> None:
-        """Warn of what was skipped, once the file is read."""
-        if self._first is not None:
-            text = f"{self._path}: {self._count} bad rows were skipped; the first: {self._first}"
-            warnings.warn(text, StorerecWarning, stacklevel=4)
 
 
 class RowReader:
@@ -71,29 +36,51 @@ class RowReader:
 
     Attributes
     ----------
+    path
+        The file.
     names
         The columns found (for JSON: the keys of the first 100 objects).
+    count
+        Readable rows given by :meth:`batches` so far.
     """
 
     def __init__(
         self,
-        path: Path | str,
+        path: Place,
         layout: Layout | None = None,
         *,
         encoding: str = "utf-8",
         bad_rows: BadRows = "error",
+        start: int = 0,
+        groups: Groups | None = None,
     ) -> None:
-        """Open a file; ``layout`` None goes by its extension.
+        """Open a file.
+
+        Parameters
+        ----------
+        path
+            A path, or the URL of a file in an object store.
+        layout
+            How it is written; None goes by the extension.
+        encoding, bad_rows
+            As in :func:`storerec.data.read_events`.
+        start
+            The number of its first row, where files before it belong to the same table.
+        groups
+            Row groups to read of a Parquet file, which :func:`storerec.data.readers.arrow.parts_of_groups` cut.
 
         Raises
         ------
         DataError
-            The file is missing, empty or of unknown kind.
+            The file is missing, empty, cannot be reached, or is of unknown kind.
         """
-        self.path = Path(path)
+        self.path = one_file(path)
         self._encoding = check_file(self.path, encoding)
         self.layout = layout or Layout.of(self.path)
-        self.faults = Faults(self.path, bad_rows)
+        self.faults = Faults(str(self.path), bad_rows)
+        self.count = 0
+        self._start, self._groups = start, groups
+        self._before = 0  # rows of the file in front of the row groups
         self._checked_bad = False
         self._sample: list[dict[str, Any]] = []
         self.names = self._find_names()
@@ -101,7 +88,11 @@ class RowReader:
     def _find_names(self) -> list[str]:
         if self.layout.kind == "parquet":
             try:
-                return list(pq.read_schema(self.path).names)
+                with parquet(self.path) as opened:
+                    if self._groups is not None:
+                        before = range(self._groups[0])
+                        self._before = sum(opened.metadata.row_group(group).num_rows for group in before)
+                    return list(opened.schema_arrow.names)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{self.path}: not a readable Parquet file ({error})") from None
         if self.layout.kind == "delimited":
@@ -122,7 +113,7 @@ class RowReader:
         """
         if self.layout.kind in ("json", "literal") and not self._sample:
             for row in islice(records(self.path, self.layout, self._encoding), 1):
-                raise RowError(row.fault, file=str(self.path), line=row.line)
+                raise self._error(row.line, row.fault)
             raise DataError(f"{self.path}: there are no rows")
         for name, flag in columns.items():
             if name not in self.names:
@@ -146,8 +137,7 @@ class RowReader:
             The file is damaged.
         """
         columns, lists = list(dict.fromkeys(columns)), set(lists)
-        done = 0
-        fast = table_batches(self.path, self.layout, self._encoding, columns, self._sample)
+        fast = table_batches(self.path, self.layout, self._encoding, columns, self._sample, self._groups)
         while fast is not None:
             # Only the step into Arrow is guarded: what the consumer raises is not ours to catch.
             try:
@@ -159,35 +149,48 @@ class RowReader:
             if batch is None:
                 return
             if batch.num_rows:
-                frame = pl.DataFrame(pl.from_arrow(batch)).with_columns(split_ids_of(lists))
-                yield _numbered(frame, done)
-                done += frame.height
-        yield from self._slow(columns, lists, done)
+                yield self._numbered(pl.DataFrame(pl.from_arrow(batch)).with_columns(split_ids_of(lists)))
+        yield from self._slow(columns, lists)
 
-    def _slow(self, columns: list[str], lists: set[str], done: int) -> Iterator[pl.DataFrame]:
-        rows = self._readable(done)
-        while part := list(islice(rows, _SLOW_BATCH)):
-            data = {name: [as_plain_text(values.get(name)) for values in part] for name in columns if name not in lists}
-            frame = pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
-            for name in lists:
-                column = pl.Series(name, [_id_list(values.get(name)) for values in part], dtype=pl.List(pl.String))
-                frame = frame.with_columns(column)
-            yield _numbered(frame, done)
-            done += len(part)
+    def _slow(self, columns: list[str], lists: set[str]) -> Iterator[pl.DataFrame]:
+        rows, end = self._readable(self.count), False
+        while not end:
+            part: list[dict[str, Any]] = []
+            fault = None
+            try:
+                for values in islice(rows, _SLOW_BATCH):
+                    part.append(values)
+            except DataError as error:
+                fault = error  # raised behind the rows before it: one of them may be bad, too
+            end = len(part) < _SLOW_BATCH
+            if part:
+                yield self._numbered(_frame(part, columns, lists))
+            if fault is not None:
+                raise fault
+
+    def _numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
+        first = self._start + self._before + self.count
+        self.count += frame.height
+        return frame.with_columns(pl.int_range(first, first + frame.height, dtype=pl.Int64).alias(RECORD))
 
     def _readable(self, skip: int) -> Iterator[dict[str, Any]]:
         for row in records(self.path, self.layout, self._encoding):
             if row.values is None:
-                self.faults.add(row.line, row.fault)
+                self.faults.add(self._error(row.line, row.fault))
             elif skip:
                 skip -= 1
             else:
                 yield row.values
 
+    def where(self, record: int) -> tuple[str, int]:
+        """Find file and line of a row by its ``RECORD`` number; reads the file again, for error texts only."""
+        return str(self.path), self.line(record)
+
     def line(self, record: int) -> int:
-        """Find the line of a row by its ``RECORD`` number; reads the file again, for error texts only."""
+        """Find the line of a row by its ``RECORD`` number; reads the file again."""
         if self.layout.kind == "parquet":
-            return record + 1
+            return record - self._start + 1
+        record -= self._start
         row = Record(0, None)
         for row in records(self.path, self.layout, self._encoding):
             if row.values is not None:
@@ -195,6 +198,9 @@ class RowReader:
                     return row.line
                 record -= 1
         return row.line
+
+    def _error(self, line: int, reason: str, field: str | None = None) -> RowError:
+        return RowError(reason, file=str(self.path), line=line, field=field)
 
     def check(self, frame: pl.DataFrame, checks: Sequence[tuple[str, str, pl.Series]]) -> pl.Series:
         """Report rows with bad values and return the mask of good rows.
@@ -225,12 +231,17 @@ class RowReader:
                 self.faults.add_later(bad_rows)
             else:
                 self._checked_bad = True
-                self.faults.add(self.line(int(frame[RECORD][at])), reason, field, count=bad_rows)
+                self.faults.add(self._error(self.line(int(frame[RECORD][at])), reason, field), bad_rows)
         return good
 
 
-def _numbered(frame: pl.DataFrame, first: int) -> pl.DataFrame:
-    return frame.with_columns(pl.int_range(first, first + frame.height, dtype=pl.Int64).alias(RECORD))
+def _frame(rows: list[dict[str, Any]], columns: list[str], lists: set[str]) -> pl.DataFrame:
+    data = {name: [as_plain_text(values.get(name)) for values in rows] for name in columns if name not in lists}
+    frame = pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
+    for name in lists:
+        column = pl.Series(name, [_id_list(values.get(name)) for values in rows], dtype=pl.List(pl.String))
+        frame = frame.with_columns(column)
+    return frame
 
 
 def split_ids_of(names: Iterable[str]) -> list[pl.Expr]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,15 +12,19 @@ import polars as pl
 from storerec.data.catalogue import Catalogue, as_text
 from storerec.data.events import Clock, EventCollector
 from storerec.data.histories import Histories, Unknown
+from storerec.data.places import Place
+from storerec.data.readers.event_rows import EventColumns, event_batches, second_row, sequence_batches
+from storerec.data.readers.faults import BadRows
+from storerec.data.readers.folder import TableReader, open_table
 from storerec.data.readers.records import Layout
-from storerec.data.readers.rows import RECORD, BadRows, RowReader
+from storerec.data.readers.rows import RECORD
 from storerec.errors import DataError, RowError, StorerecWarning
 
 Duplicates = Literal["error", "first"]
 
 
 def read_items(
-    path: Path | str,
+    path: Place,
     *,
     item_id: str = "item_id",
     text: Sequence[str] | None = None,
@@ -36,7 +39,8 @@ def read_items(
     Parameters
     ----------
     path
-        A .csv, .tsv, .jsonl or .parquet file (text also with .gz).
+        A .csv, .tsv, .jsonl or .parquet file (text also with .gz), or a folder of such files of one kind, which are
+        read in order of their names; or the URL of either, as ``s3://bucket/items/``.
     item_id
         The id column.
     text
@@ -58,27 +62,30 @@ def read_items(
     RowError
         A bad row, with file, line and field.
     DataError
-        The file is missing, empty or has no such column; an id occurs twice.
+        The file is missing, empty, cannot be reached or has no such column; the folder has files of several kinds;
+        an id occurs twice.
+    MissingExtraError
+        No installed library reads such a URL.
 
     Warns
     -----
     StorerecWarning
         Rows were skipped, or items have no text at all (they are kept).
     """
-    reader = RowReader(path, layout, encoding=encoding, bad_rows=bad_rows)
+    reader = open_table(path, layout, encoding=encoding, bad_rows=bad_rows)
     reader.require({item_id: "--item-id"} | dict.fromkeys(text or (), "--text"))
     return collect_items(reader, item_id, text=text, title=title, duplicates=duplicates)
 
 
 def collect_items(
-    reader: RowReader,
+    reader: TableReader,
     item_id: str,
     *,
     text: Sequence[str] | None = None,
     title: str | None = None,
     duplicates: Duplicates = "error",
 ) -> Catalogue:
-    """Read all rows of an open file into a catalogue; arguments and errors as :func:`read_items`."""
+    """Read all rows of an open table into a catalogue; arguments and errors as :func:`read_items`."""
     if duplicates not in ("error", "first"):
         raise DataError(f"duplicates must be 'error' or 'first', not '{duplicates}'")
     # A column without a name is an index that some tool wrote along.
@@ -96,16 +103,17 @@ def collect_items(
     return Catalogue.from_frame(frame.drop(RECORD), item_id=item_id, text=names, title=title)
 
 
-def _without_duplicates(reader: RowReader, frame: pl.DataFrame, item_id: str, policy: Duplicates) -> pl.DataFrame:
+def _without_duplicates(reader: TableReader, frame: pl.DataFrame, item_id: str, policy: Duplicates) -> pl.DataFrame:
     first = frame[item_id].is_first_distinct()
     if first.all():
         return frame
     again = frame.filter(~first)
-    line, example = reader.line(int(again[RECORD][0])), again[item_id][0]
+    (file, line), example = reader.where(int(again[RECORD][0])), again[item_id][0]
     if policy == "error":
-        raise RowError(f"item id '{example}' occurs a second time", file=str(reader.path), line=line, field=item_id)
+        raise RowError(f"item id '{example}' occurs a second time", file=file, line=line, field=item_id)
+    place = f"line {line}" if file == str(reader.path) else f"{file}, line {line}"
     warnings.warn(
-        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in line {line}",
+        f"{reader.path}: {again.height} rows repeat an item id and were left out, the first '{example}' in {place}",
         StorerecWarning,
         stacklevel=4,
     )
@@ -113,7 +121,7 @@ def _without_duplicates(reader: RowReader, frame: pl.DataFrame, item_id: str, po
 
 
 def read_events(
-    path: Path | str,
+    path: Place,
     catalogue: Catalogue,
     *,
     user_id: str = "user_id",
@@ -133,7 +141,7 @@ def read_events(
     Parameters
     ----------
     path
-        A .csv, .tsv, .jsonl or .parquet file (text also with .gz).
+        A file, a folder or a URL, as in :func:`read_items`.
     catalogue
         Gives the items' row numbers.
     user_id, item_id
@@ -154,22 +162,24 @@ def read_events(
     RowError
         A bad row, with file, line and field; with ``items``, a user's second row.
     DataError
-        The file is missing, empty or has no such column; an item is unknown and ``unknown`` is "error"; no
-        event names a known item.
+        The file is missing, empty, cannot be reached or has no such column; the folder has files of several kinds;
+        an item is unknown and ``unknown`` is "error"; no event names a known item.
+    MissingExtraError
+        No installed library reads such a URL.
 
     Warns
     -----
     StorerecWarning
         Rows were skipped, or events with unknown items left out.
     """
-    reader = RowReader(path, layout, encoding=encoding, bad_rows=bad_rows)
+    reader = open_table(path, layout, encoding=encoding, bad_rows=bad_rows)
     if items is not None:
         return _collect_sequences(reader, catalogue, user_id, items, unknown)
     return collect_events(reader, catalogue, user_id, item_id, timestamp, unknown=unknown)
 
 
 def collect_events(
-    reader: RowReader,
+    reader: TableReader,
     catalogue: Catalogue,
     user_id: str,
     item_id: str,
@@ -177,53 +187,26 @@ def collect_events(
     *,
     unknown: Unknown,
 ) -> Histories:
-    """Read all events of an open file, one row each; arguments and errors as :func:`read_events`."""
-    flags = {user_id: "--user-id", item_id: "--item-id"} | ({timestamp: "--timestamp"} if timestamp else {})
-    reader.require(flags)
+    """Read all events of an open table, one row each; arguments and errors as :func:`read_events`."""
     collector = EventCollector(catalogue, unknown=unknown, source=str(reader.path))
-    clock = Clock()
-    for batch in reader.batches(list(flags)):
-        users, items = _ids(batch[user_id]), _ids(batch[item_id])
-        checks = [
-            (user_id, "the user id is empty", users == ""),
-            (item_id, "the item id is empty", items == ""),
-        ]
-        times = None
-        if timestamp is not None:
-            times = clock.read(batch[timestamp])
-            checks.append((timestamp, "the timestamp is missing or neither a number nor a date", times.is_null()))
-        good = reader.check(batch, checks)
-        if not good.all():
-            users, items = users.filter(good), items.filter(good)
-            times = None if times is None else times.filter(good)
-        collector.add(users, items, None if times is None else times.to_numpy())
+    for batch in event_batches(reader, EventColumns(user_id, item_id, timestamp), Clock()):
+        collector.add(batch.users, batch.items, batch.times)
     reader.faults.report()
     return Histories(*collector.finish())
 
 
 def _collect_sequences(
-    reader: RowReader, catalogue: Catalogue, user_id: str, items: str, unknown: Unknown
+    reader: TableReader, catalogue: Catalogue, user_id: str, items: str, unknown: Unknown
 ) -> Histories:
-    reader.require({user_id: "--user-id", items: "--sequences"})
     collector = EventCollector(catalogue, unknown=unknown, source=str(reader.path))
     numbers, users = [np.empty(0, np.int64)], [pl.Series(dtype=pl.String)]
-    for batch in reader.batches([user_id, items], lists=[items]):
-        ids = _ids(batch[user_id])
-        good = reader.check(batch, [(user_id, "the user id is empty", ids == "")])
-        numbers.append(batch[RECORD].filter(good).to_numpy())
-        users.append(ids.filter(good))
-        rows = pl.DataFrame({"user": users[-1], "item": batch[items].filter(good)})
-        rows = rows.explode("item").filter(pl.col("item").is_not_null() & (pl.col("item") != ""))
-        collector.add(rows["user"], rows["item"], None)
+    for owners, batch in sequence_batches(reader, user_id, items):
+        numbers.append(owners.records)
+        users.append(owners.users)
+        collector.add(batch.users, batch.items, None)
     every = pl.concat(users)
     again = np.flatnonzero(~every.is_first_distinct().to_numpy())
     if again.size:
-        line = reader.line(int(np.concatenate(numbers)[again[0]]))
-        fault = f"user '{every[int(again[0])]}' has a second row"
-        raise RowError(fault, file=str(reader.path), line=line, field=user_id)
+        raise second_row(reader, int(np.concatenate(numbers)[again[0]]), every[int(again[0])], user_id)
     reader.faults.report()
     return Histories(*collector.finish())
-
-
-def _ids(column: pl.Series) -> pl.Series:
-    return column.cast(pl.String).fill_null("")
