@@ -24,19 +24,22 @@ _SCHEMES = {
 }
 
 
-def create_app(service: Service, *, api_key: str | None = None) -> FastAPI:
+def create_app(service: Service, *, api_key: str | None = None, wait: bool = False) -> FastAPI:
     """Make the ASGI application of a service, which starts and stops with it.
 
     Parameters
     ----------
     api_key: asked for in all requests but those to ``/healthz`` and ``/readyz`` and for the page's files; None asks for
         none, and takes requests to loopback names only.
+    wait: whether the application has started only when the bundle is loaded, and does not start where that fails.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
+            if wait:
+                await service.loaded()
             yield
         finally:
             await service.stop()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from storerec.serving.batcher import BatchReport
@@ -14,11 +14,17 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters, gauges and histograms of one service. Labels are names of ours, never what a client sent."""
+    """Counters, gauges and histograms of one service. Labels are names of ours, never what a client sent.
+
+    Parameters
+    ----------
+    replica: label of all of them, where the service is one of several behind one address.
+    """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str | None = None) -> None:
+        self._replica = replica
         self.registry = registry = CollectorRegistry()
         self.request_seconds = Histogram(
             "storerec_request_seconds", "Seconds from a request to its answer.", ("route", "status"),
@@ -57,4 +63,18 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry if self._replica is None else _Labelled(self.registry, self._replica))
+
+
+class _Labelled(CollectorRegistry):
+    """A registry with one more label on every sample."""
+
+    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
+        super().__init__()
+        self._inner, self._name = registry, replica
+
+    def collect(self) -> Iterator[Metric]:
+        """All samples, labelled."""
+        for metric in self._inner.collect():
+            metric.samples = [one._replace(labels={**one.labels, "replica": self._name}) for one in metric.samples]
+            yield metric

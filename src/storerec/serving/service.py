@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from storerec.serving.cache import AnswerCache
 from storerec.serving.config import ServingConfig
 from storerec.serving.insight import About, Map
 from storerec.serving.metrics import Metrics
+from storerec.serving.peers import Peers
 from storerec.serving.refusals import NotReadyError, RefusalError
 from storerec.serving.reload import BundleWatch
 from storerec.serving.worker import ItemStatus, NewItem, Worker
@@ -34,6 +35,7 @@ class Service:
     ----------
     folder: the bundle or run folder; watched for a new bundle.
     load: reads it. It is called on other threads, also while the bundle loaded before still answers.
+    peers: others that answer from the same folder; None where this one is alone.
 
     Attributes
     ----------
@@ -42,8 +44,11 @@ class Service:
     settled: set when the first load has ended, well or not.
     """
 
-    def __init__(self, folder: Path, load: Callable[[], Live], config: ServingConfig) -> None:
-        self.folder, self.config, self.metrics = folder, config, Metrics()
+    def __init__(
+        self, folder: Path, load: Callable[[], Live], config: ServingConfig, *, peers: Peers | None = None
+    ) -> None:
+        self.folder, self.config, self.metrics = folder, config, Metrics(replica=None if peers is None else peers.name)
+        self._peers = peers
         self.failure: Exception | None = None
         self.settled = asyncio.Event()
         self._load, self._watch = load, BundleWatch(folder)
@@ -77,6 +82,12 @@ class Service:
             await self._batcher.insist("swap", None)
         await self._batcher.stop()
 
+    async def loaded(self) -> None:
+        """Wait for the first load; raises what it raised."""
+        await self.settled.wait()
+        if self.failure is not None:
+            raise self.failure
+
     def reload_soon(self) -> None:
         """Load the folder's bundle anew while the present one answers."""
         self._spawn(self._reload())
@@ -91,9 +102,9 @@ class Service:
         StorerecError: the request cannot be answered.
         RefusalError: there is no room, no time, or no model.
         """
-        asked = _key(request)
-        found = self._cache.get(self._worker.version, asked) if self.ready else None
-        if found is not None:
+        asked, known = _key(request), self._worker.version
+        found = self._cache.get(known, asked) if self.ready else None
+        if found is not None and await self._is_newest(known[1]):
             self.metrics.cache_hits.inc()
             return found
         version, answer = await self._ask("recommend", request)
@@ -141,6 +152,13 @@ class Service:
         finally:
             self.metrics.items.set(self._worker.items)
 
+    async def _is_newest(self, number: int) -> bool:
+        """Whether no peer has answered a change after ``number``: its client may ask here next."""
+        if self._peers is None:
+            return True
+        newest = await self._peers.newest()
+        return newest is not None and newest <= number
+
     # loading
 
     async def _first_load(self) -> None:
@@ -158,7 +176,8 @@ class Service:
     async def _reload(self) -> None:
         await self.settled.wait()
         try:
-            await self._load_and_swap()
+            async with nullcontext() if self._peers is None else self._peers.reload_turn():
+                await self._load_and_swap()
         except Exception as error:
             self.metrics.reloads.labels("failed").inc()
             ours = isinstance(error, StorerecError | RefusalError)
@@ -192,7 +211,8 @@ class Service:
         """See every now and then whether there is a new bundle, and what other processes changed."""
         while True:
             await asyncio.sleep(self.config.reload_seconds)
-            if self._watch.changed():
+            asked = self._peers is not None and self._peers.reload_asked()
+            if self._watch.changed() or asked:
                 await self._reload()
             try:
                 await self._batcher.insist("look", None)

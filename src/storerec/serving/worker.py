@@ -90,15 +90,15 @@ class Worker:
 
     def look(self) -> None:
         """See what other processes changed."""
-        self.version = (self._loads, self.live.version())
-        self.items = len(self.live.store.catalogue)
+        self.live.version()
+        self._note()
 
     def recommend(
         self, requests: Sequence[RecommendRequest]
     ) -> list[tuple[tuple[int, int], RecommendAnswer] | StorerecError]:
         """Answers with the version they are of."""
-        self.look()
         answers = self.live.recommend(requests)
+        self._note()
         return [one if isinstance(one, StorerecError) else (self.version, one) for one in answers]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreAnswer | StorerecError]:
@@ -113,9 +113,9 @@ class Worker:
         DataError: an item has no text or names an attribute the catalogue lacks. Nothing is added then.
         """
         try:
-            return _statuses(self.live.add_items(_catalogue(items, self.live.store.catalogue)))
+            return _statuses(self.live.add_items(lambda known: _catalogue(items, known)))
         finally:
-            self.look()
+            self._note()
 
     def remove(self, item_id: str) -> ItemStatus:
         """Take an item out of all lists to come, and write that down; UnknownItemError where there never was one."""
@@ -124,7 +124,7 @@ class Worker:
         except DataError as error:
             raise UnknownItemError(str(error)) from None
         finally:
-            self.look()
+            self._note()
 
     def explain(self, item_id: str, neighbours: int) -> Explanation:
         """What the codes say about an item; UnknownItemError for one that is unknown or removed."""
@@ -138,6 +138,10 @@ class Worker:
     def search(self, text: str, limit: int) -> list[tuple[str, str]]:
         """Ids and titles of items whose titles contain ``text``."""
         return self.live.search(text, limit)
+
+    def _note(self) -> None:
+        self.version = (self._loads, self.live.done)
+        self.items = len(self.live.store.catalogue)
 
 
 def _each(work: Callable[[J], R]) -> Callable[[list[J]], list[R]]:
