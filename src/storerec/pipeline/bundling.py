@@ -41,8 +41,8 @@ def save_bundle(folder: Path, store: STORE) -> None:
             "tokenizer": _arrays(store.tokenizer.state_dict()),
             "recommender": _arrays(store.recommender.state_dict()),
             "clusterer": store.clusterer.arrays(),
-            "table": store.table.arrays(),
-            "tree": store.recommender.tree.source.arrays(),
+            "table": table_arrays(store.table),
+            "tree": store.recommender.tree.source.arrays(derived=True),
         }
         | ({"scorer": _arrays(scorer.state_dict())} if scorer else {}),
         documents={
@@ -135,7 +135,7 @@ def load_unchanged(
         config,
         tokenizer,
         Clusterer.from_arrays(saved.tensors["clusterer"]),
-        CodeTable.from_arrays(saved.tensors["table"]),
+        mapped_table(saved, tree),
         recommender,
         options.model_copy(update={"seed": seed}),
         scorer=scorer,
@@ -149,7 +149,8 @@ def load_unchanged(
 def load_inspection(folder: Path) -> Inspection:
     """Read what explains a bundle's (or a run folder's) items, without the language model."""
     folder, saved = open_bundle(folder)
-    table, tree = CodeTable.from_arrays(saved.tensors["table"]), CodeTree.from_arrays(saved.tensors["tree"])
+    tree = CodeTree.from_arrays(saved.tensors["tree"])
+    table = mapped_table(saved, tree)
     journal = Journal.beside(folder)
     changes = journal.since()
     journal.close()
@@ -206,6 +207,18 @@ def fingerprint(backbone: Backbone) -> str:
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         digest.update(np.ascontiguousarray(some.float().cpu().numpy(), dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def table_arrays(table: CodeTable) -> dict[str, np.ndarray]:
+    """The table and what servers need of what follows from it, but for the leaf of each item, which the tree has."""
+    arrays = table.arrays(derived=True)
+    del arrays["tuple_of"]
+    return arrays
+
+
+def mapped_table(saved: Bundle, tree: CodeTree) -> CodeTable:
+    """The table, mapped; a bundle of a version that kept the codes alone has the rest computed when it is asked for."""
+    return CodeTable.from_arrays({**saved.tensors["table"], "tuple_of": tree.tuple_of})
 
 
 def _catalogue(saved: Bundle) -> Catalogue:

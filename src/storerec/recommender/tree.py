@@ -24,7 +24,7 @@ class TorchTree:
         self._dense = [None if t is None else self._put(t) for t in map(tree.dense, range(tree.levels))]
         self._starts = [self._put(s) for s in tree.starts]
         self._codes = [self._put(c) for c in tree.codes]
-        self._branching = [self._put(level) for level in _branching(tree)]
+        self._branching = [self._put(level) for level in tree.branching]
         self._nodes: dict[int, torch.Tensor] = {}
 
     def extended(self, tree: CodeTree, codes: np.ndarray) -> TorchTree:
@@ -94,11 +94,3 @@ class TorchTree:
     def _most_children(self) -> list[int]:
         """Most children that a node of each level has."""
         return [int(np.diff(starts).max()) for starts in self.source.starts]
-
-
-def _branching(tree: CodeTree) -> list[np.ndarray]:
-    """Per level (nodes,) bool: whether a node leads to several leaves."""
-    levels = [np.zeros(tree.nodes(tree.levels), bool)]
-    for starts in reversed(tree.starts):
-        levels.append((np.diff(starts) > 1) | levels[-1][starts[:-1]])  # of one child, what is below that
-    return levels[::-1]

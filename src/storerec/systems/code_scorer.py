@@ -115,7 +115,7 @@ class LikelihoodScorer:
             if position + 1 < tree.levels:
                 path = own.repeat(1, 1, position + 1)  # each candidate sees its own codes only
                 hidden = decoder.step(prefix, codes, position, path)
-        total += torch.from_numpy(self._table.shares).to(total)[rows]
+        total += torch.from_numpy(self._table.shares[items]).to(total)
         if whole is not None:
             own_rows = whole.to(total.dtype).gather(-1, rows)  # (rows, candidates)
             total = (1 - self._item_weight) * total + self._item_weight * own_rows
