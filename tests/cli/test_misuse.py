@@ -145,3 +145,11 @@ def test_datasets(shop):
     assert is_error(call("fit", "--data", "netflix:x", "--out", shop.run), "netflix", "mind")
     assert is_error(call("fit", "--data", f"mind:{shop.folder}/none", "--out", shop.run), "none")
     assert is_error(call("fit", "--data", "yelp", "--out", shop.run), "yelp", "folder")
+
+
+def test_places_that_no_table_is_at(shop):
+    assert is_error(shop.fit(items="what://x/items.csv"), "what://x/items.csv", "what://", "s3://")
+    assert is_error(shop.fit(events=shop.folder), str(shop.folder), "is a folder", "kinds")
+    assert is_error(
+        call("export", "nowhere", "--what", "model", "--out", "s3://shop/model"), "s3://shop/model", "folder"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,10 @@ def add_to(app: typer.Typer) -> None:
 def add_items(
     run: options.LoadArgument,
     items: Annotated[
-        Path, typer.Argument(metavar="ITEMS", help="Table of new items: csv, tsv, JSON lines or Parquet.")
+        str,
+        typer.Argument(
+            metavar="ITEMS", help="Table of new items: csv, tsv, JSON lines or Parquet; a folder or URL of them."
+        ),
     ],
     item_id: Annotated[str, typer.Option(help="Column of item ids.")] = "item_id",
     backbone: options.BackboneOption = None,

@@ -33,8 +33,11 @@ OutOption = Annotated[
     Path,
     typer.Option("--out", metavar="RUN", help="Run folder to make, or to go on with.", show_default=False),
 ]
-ItemsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Items: csv, tsv, jsonl or parquet.")]
-EventsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Events: csv, tsv, jsonl or parquet.")]
+_PLACE = (
+    "a csv, tsv, jsonl or parquet file, a folder of such files of one kind, or a URL of either (s3://, gs://, ...)."
+)
+ItemsOption = Annotated[str | None, typer.Option(metavar="PLACE", help=f"Items: {_PLACE}")]
+EventsOption = Annotated[str | None, typer.Option(metavar="PLACE", help=f"Events: {_PLACE}")]
 DataOption = Annotated[
     str | None,
     typer.Option(

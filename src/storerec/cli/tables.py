@@ -21,8 +21,8 @@ class Tables:
     ``paper_seed`` is the seed of the paper's preprocessing, for the datasets and presets that have one.
     """
 
-    items: Path | None
-    events: Path | None
+    items: str | None
+    events: str | None
     data: str | None
     item_id: str
     user_id: str
@@ -48,7 +48,7 @@ class Tables:
         if self.data is not None:
             return self._read_dataset(self.data)
         if self.items is None or self.events is None:
-            raise ConfigError("fit needs --items FILE and --events FILE, or --data KIND:FOLDER")
+            raise ConfigError("fit needs --items PLACE and --events PLACE, or --data KIND:FOLDER")
         from storerec.data import read_items
 
         catalogue = read_items(

@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from storerec.codes import CodeTable, CodeTree
+from storerec.data.places import written
 from storerec.errors import BundleError, ConfigError
 from storerec.llm.adapters import merge_into
 from storerec.llm.layers import depth, shorten
@@ -21,17 +22,20 @@ from storerec.llm.quiet import quiet_transformers
 from storerec.pipeline.store import STORE
 from storerec.recommender import Recommender
 from storerec.recommender.processor import CodeTreeProcessor
-from storerec.storage import atomic, map_arrays, save_arrays, write_json
+from storerec.storage import map_arrays, save_arrays, write_json
 
 _RECORD, _CODES = "storerec.json", "codes.safetensors"
 
 
-def export_codes(catalogue_ids: pl.Series, codes: np.ndarray, path: Path) -> None:
-    """Write ``item_id`` and ``codes`` (a list of integers) of every item as Parquet, in catalogue order."""
+def export_codes(catalogue_ids: pl.Series, codes: np.ndarray, place: Path | str) -> None:
+    """Write ``item_id`` and ``codes`` (a list of integers) of every item as Parquet, in catalogue order.
+
+    ``place`` is a file or a URL. Raises DataError where a URL cannot be written to.
+    """
     frame = pl.DataFrame({"item_id": catalogue_ids, "codes": codes}).with_columns(
         pl.col("codes").cast(pl.List(pl.Int32))
     )
-    with atomic(path) as temporary:
+    with written(place) as temporary:
         frame.write_parquet(temporary)
 
 
