@@ -53,15 +53,13 @@ def _started(count, cpus):
     return made
 
 
-def workers_of(cluster, name):
-    """Ray's worker processes whose title holds ``name`` (``ray::`` titles carry the actor's class and method)."""
+def workers_of(name, node=None):
+    """Ray's worker processes whose title holds ``name`` (titles carry the actor's class and method), on one node."""
+    raylet = node.all_processes["raylet"][0].process.pid if node is not None else None
     found = []
-    for process in psutil.process_iter(["cmdline", "pid"]):
-        try:
-            title = " ".join(process.info["cmdline"] or [])
-        except (psutil.Error, TypeError):
-            continue
-        if title.startswith("ray::") and name in title:
+    for process in psutil.process_iter(["cmdline", "ppid"]):
+        title = " ".join(process.info["cmdline"] or [])
+        if title.startswith("ray::") and name in title and raylet in (None, process.info["ppid"]):
             found.append(process)
     return found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from storerec.errors import ConfigError, MissingExtraError
 from storerec.scale.config import RayConfig
+
+_REACH_SECONDS = 10.0
 
 _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -56,6 +59,8 @@ def connected(config: RayConfig) -> Iterator[Any]:
 
 
 def _connect(ray: Any, config: RayConfig) -> None:
+    if config.address not in (None, "auto", "local"):
+        _check_reachable(str(config.address))
     # "local": without it Ray joins whatever cluster was last started on this machine
     where: dict[str, Any] = {"address": config.address or "local"}
     if config.address is None:
@@ -70,6 +75,20 @@ def _connect(ray: Any, config: RayConfig) -> None:
             f"--address {config.address}: no Ray cluster can be reached there ({first})"
             if config.address
             else f"Ray could not be started on this machine ({first})"
+        ) from None
+
+
+def _check_reachable(address: str) -> None:
+    """Ray would try for minutes where nothing listens."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"--address {address}: no Ray cluster can be reached there ({reason}); give HOST:PORT of its head (6379 is "
+            "usual), or 'auto'"
         ) from None
 
 

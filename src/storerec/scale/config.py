@@ -17,8 +17,12 @@ class RayConfig(Config):
     workers: int = Field(default=2, ge=1)
     """Processes that read, encode, cluster, evaluate or train at a time."""
 
+    train_workers: int | None = Field(default=None, ge=1)
+    """Processes that train together, if another number. What is trained on one and on several agrees but for rounding,
+    and for dropout, which each draws for itself."""
+
     min_workers: int | None = Field(default=None, ge=1)
-    """Fewest processes training goes on with when nodes are lost; None waits for all ``workers``."""
+    """Fewest processes training goes on with when nodes are lost; None waits for all."""
 
     cpus_per_worker: float = Field(default=1.0, gt=0)
     """Cores of each, which is also how many threads it computes with (one at least)."""

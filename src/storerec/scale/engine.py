@@ -51,7 +51,8 @@ class RayEngine:
         """Call ``training`` in the workers of a Ray Train run, which resumes when one is lost."""
         from storerec.scale.training import train_on_ray
 
-        train_on_ray(self.config, training, progress)
+        workers = self.config.train_workers or self.config.workers
+        train_on_ray(self.config.model_copy(update={"workers": workers}), training, progress)
 
     def read_events(self, place: str, catalogue: Catalogue, **how: Any) -> Histories:
         """Read events by Ray Data; arguments and errors as :func:`storerec.data.read_events`."""
