@@ -67,7 +67,8 @@ class UnknownItems:
             ids = items.filter(pl.Series(~known))
             if self._policy == "error":
                 raise DataError(
-                    f"{self._source}: item '{ids[0]}' is not in the catalogue ({len(ids)} such events so far)"
+                    f"{self._source}: item '{ids[0]}' is not in the catalogue; "
+                    "to leave such events out, use unknown='drop' (--unknown drop)"
                 )
             self.add(0, len(ids), ids.unique(maintain_order=True).head(3).to_list())
         return rows, known
