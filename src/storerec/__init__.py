@@ -6,9 +6,14 @@ The public names load on first use: importing storerec costs next to nothing, to
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from storerec._version import __version__
+
+if "RANK" in os.environ:
+    # one of several processes that train: torch would warn in each that a step left no weight out, which it may well do
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 if TYPE_CHECKING:
     from storerec.config import RunOptions

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from storerec.llm import processes
 from storerec.llm.trainable import TrainableModule
 from storerec.storage import save_tensors
 
@@ -51,7 +52,8 @@ class Averaging(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the averages beside the weights."""
-        save_tensors(Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE, self.average)
+        if processes.is_first():
+            save_tensors(Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE, self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

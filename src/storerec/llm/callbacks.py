@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from storerec.errors import TrainingError
+from storerec.llm import processes
 from storerec.llm.batching import BucketSampler
 from storerec.llm.progress import Bar, Progress
 
@@ -35,12 +36,18 @@ class Epochs(TrainerCallback):
 
 
 class Whole(TrainerCallback):
-    """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
+    """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark.
+
+    Of several processes each writes its random states, and the first one the rest.
+    """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark it, and say in the mark whether training is over."""
-        mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE
-        mark.write_text(ENDED if control.should_training_stop else "", encoding="utf-8")
+        processes.barrier()
+        if processes.is_first():
+            mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE
+            mark.write_text(ENDED if control.should_training_stop else "", encoding="utf-8")
+        processes.barrier()
 
 
 class Finite(TrainerCallback):
@@ -66,7 +73,9 @@ class Ending(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for the end, a checkpoint and a validation."""
-        if self.minutes is not None and time.monotonic() - self.started > 60 * self.minutes:
+        if self.minutes is None:
+            return
+        if processes.broadcast(time.monotonic() - self.started > 60 * self.minutes):
             control.should_training_stop = True
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"

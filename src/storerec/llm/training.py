@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from storerec.errors import TrainingError
-from storerec.llm.averaging import AVERAGE, Averaging
+from storerec.llm import processes
+from storerec.llm.averaging import Averaging
 from storerec.llm.batching import BucketSampler
-from storerec.llm.callbacks import ENDED, WHOLE, Ending, Epochs, Finite, StepBar, Whole
+from storerec.llm.callbacks import Ending, Epochs, Finite, StepBar, Whole
+from storerec.llm.checkpoints import has_ended, last_whole_checkpoint, point_to_best, take_ended
 from storerec.llm.progress import Progress
 from storerec.llm.quiet import quiet_transformers
+from storerec.llm.sharded import ShardedLayers
 from storerec.llm.trainable import TrainableModule
 from storerec.llm.trainer import StoreTrainer
 from storerec.llm.training_config import TrainingConfig
 from storerec.storage import write_json
 
 
+@processes.noticing_loss()
 def train(
     model: TrainableModule,
     dataset: Dataset,
@@ -43,6 +46,7 @@ def train(
     device: torch.device,
     validate: Callable[[], Mapping[str, float]] | None = None,
     metric: str | None = None,
+    sharded: bool = False,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place, with checkpoints in ``folder``, and return the log (one dict per entry).
 
@@ -51,29 +55,39 @@ def train(
     ``metric`` (higher is better) the weights of the best validation are kept. Checkpoints are safetensors plus
     torch files of optimizer and random states, which are read with ``weights_only=True``.
 
+    In several processes (:mod:`storerec.llm.processes`) all call this with the same arguments. Each batch of
+    ``sampler`` is then cut into shares, and losses, gradients, steps and what is decided are those of one process with
+    the whole batch, up to rounding; only dropout draws differently. The first process writes to ``folder``, which all
+    must see. Training may be resumed by another number of processes. With ``sharded`` each process holds a part of the
+    frozen decoder layers, see :mod:`storerec.llm.sharded`.
+
     Raises
     ------
     TrainingError: the loss is not finite, or a checkpoint does not fit the model.
+    LostProcessError: another of the processes has ended.
+    ConfigError: ``sharded`` layers that are trained themselves.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    last = _last_whole_checkpoint(folder)
+    last = processes.by_first(lambda: last_whole_checkpoint(folder))
     averaging = Averaging(model, config.average) if config.average is not None else None
     callbacks: list[TrainerCallback] = [averaging] if averaging else []  # before the mark that a checkpoint is whole
-    callbacks += [Epochs(sampler, dataset), Whole(), Finite(label), StepBar(progress, label)]
+    shown = progress if processes.is_first() else Progress(enabled=False)
+    callbacks += [Epochs(sampler, dataset), Whole(), Finite(label), StepBar(shown, label)]
     callbacks.append(Ending(config.max_minutes))
     if metric is not None and config.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.patience))
     try:
-        if last is not None and (last / WHOLE).read_text(encoding="utf-8") == ENDED:
-            log = _take_ended(model, last)
+        if last is not None and has_ended(last):
+            log = take_ended(model, last)
         else:
             steps, validating = len(sampler), validate is not None
             arguments = _arguments(config, folder, steps, seed, device, validating=validating, metric=metric)
-            log = _run(model, arguments, dataset, collate, sampler, validate, averaging, callbacks, last)
+            log = _run(model, arguments, dataset, collate, sampler, validate, averaging, callbacks, last, sharded)
     except KeyError as error:
         raise TrainingError(f"{last}: {error.args[0]}; the run folder is of another configuration") from None
     model.requires_grad_(False).eval()
-    write_json(folder / "log.json", log)
+    if processes.is_first():
+        write_json(folder / "log.json", log)
+    processes.barrier()
     return log
 
 
@@ -87,12 +101,14 @@ def _run(
     averaging: Averaging | None,
     callbacks: list[TrainerCallback],
     last: Path | None,
+    sharded: bool,
 ) -> list[dict[str, float]]:
     model.train_only_own()
-    with (
-        _callers_randomness(),
-        quiet_transformers(),
-    ):  # the Trainer seeds all global generators, and sets the verbosity of all of transformers
+    _synchronise_trained_only(model)
+    layers = ShardedLayers(model) if sharded and processes.world() > 1 else None
+    # the Trainer seeds all global generators, and sets the verbosity of all of transformers
+    with _callers_randomness(), quiet_transformers(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)  # of views; nothing writes into one
         trainer = StoreTrainer(
             model=model,
             args=arguments,
@@ -102,11 +118,12 @@ def _run(
             sampler=sampler,
             validate=validate,
             averaging=averaging,
-            callbacks=callbacks,
+            whole=layers.whole if layers else nullcontext,
+            callbacks=[*callbacks, layers] if layers else callbacks,
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # torch's DataParallel would replicate the whole backbone
         if last is not None:
-            _point_to_best(last)
+            processes.by_first(lambda: point_to_best(last))
             if averaging:
                 averaging.restore(last)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -115,6 +132,8 @@ def _run(
             if best:
                 averaging.restore(Path(best))
             model.load_state_dict(averaging.average)
+        if layers:
+            layers.put_together()
     # the Trainer's closing summary is no point of the curve
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
@@ -131,32 +150,12 @@ def _callers_randomness() -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def _point_to_best(last: Path) -> None:
-    """Let a checkpoint's state name the best checkpoint where it is now: the folder may have moved."""
-    place = last / "trainer_state.json"
-    state = json.loads(place.read_text(encoding="utf-8"))
-    if best := state["best_model_checkpoint"]:
-        state["best_model_checkpoint"] = str(last.parent / Path(best).name)
-        write_json(place, state)
-
-
-def _take_ended(model: TrainableModule, last: Path) -> list[dict[str, float]]:
-    """Weights and log of a training that was over when its process ended: one more step would change them."""
-    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
-    best = state["best_model_checkpoint"]
-    chosen = last.parent / Path(best).name if best else last  # the folder may have moved
-    average = chosen / AVERAGE
-    model.load_state_dict(load_file(average if average.is_file() else chosen / "model.safetensors"))
-    return state["log_history"]
-
-
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are deleted."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / WHOLE).exists():
-            shutil.rmtree(checkpoint)
-    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return whole[-1] if whole else None
+def _synchronise_trained_only(model: TrainableModule) -> None:
+    """Let DistributedDataParallel leave alone what is frozen: it is the same everywhere, and large."""
+    trained = {id(one) for one in model.parameters() if one.requires_grad}
+    others = [name for name, one in model.named_parameters() if id(one) not in trained]
+    others += [name for name, _ in model.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, others)
 
 
 def _arguments(
@@ -197,6 +196,8 @@ def _arguments(
         report_to="none",
         remove_unused_columns=False,
         label_names=[],
+        ddp_find_unused_parameters=True,  # a batch of one task trains not all there is; what none used is not touched
+        average_tokens_across_devices=False,  # storerec.llm.shares does
         dataloader_pin_memory=device.type == "cuda",
         log_level="error",
     )

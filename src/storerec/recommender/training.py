@@ -16,6 +16,7 @@ from storerec.codes import CodeTable, CodeTree
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.splits import Cases, Split, check_trainable
+from storerec.llm import processes
 from storerec.llm.backbone import Backbone
 from storerec.llm.batching import BucketSampler
 from storerec.llm.precision import pick_dtype
@@ -118,7 +119,7 @@ def run_phase(
     from storerec.llm.training import train  # here: it imports transformers, which reading a bundle does without
 
     done = phase.folder / "finished.safetensors"
-    if done.exists():
+    if processes.by_first(done.exists):
         model.load_state_dict(load_file(done))
         return json.loads((phase.folder / "log.json").read_text(encoding="utf-8"))
     sizes = [phase.batch_size] * (int(samples.groups.max(initial=0)) + 1)
@@ -135,8 +136,11 @@ def run_phase(
         device=device,
         validate=validate,
         metric=phase.metric if validate else None,
+        sharded=options.sharded,
     )
-    save_tensors(done, model.state_dict())
+    if processes.is_first():
+        save_tensors(done, model.state_dict())
+    processes.barrier()
     return log
 
 
@@ -159,6 +163,8 @@ def validator(
 ) -> Validate | None:
     """A function that gives item-level Recall@10 and NDCG@10 on ``cases`` over the whole catalogue; None without any.
 
+    Several processes each search for every so many-th case, and all get the figures over all cases.
+
     Parameters
     ----------
     decoder: makes the step decoder of the model as it then is.
@@ -169,12 +175,15 @@ def validator(
         return None
 
     def validate() -> Mapping[str, float]:
+        own = cases.select(np.arange(processes.rank(), len(cases), processes.world()))
         items, _ = BeamSearch(decoder(), table, search.in_validation, normaliser)(
-            cases.histories, 10, own=exclude_history
+            own.histories, 10, own=exclude_history
         )
         if afterwards is not None:
             afterwards()
-        hit = items == cases.targets[:, None]  # (users, 10): at most one true per row
+        hit = np.empty((len(cases), 10), bool)  # at most one true per row
+        for number, part in enumerate(processes.gathered(items == own.targets[:, None])):
+            hit[number :: processes.world()] = part
         place = hit.argmax(1)
         found = hit.any(1)
         return {"recall@10": float(found.mean()), "ndcg@10": float((found / np.log2(place + 2)).mean())}

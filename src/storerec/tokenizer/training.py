@@ -69,6 +69,7 @@ def train_tokenizer(
         label="training the dense tokenizer",
         progress=progress,
         device=backbone.device,
+        sharded=options.sharded,
     )
     return model, log
 
