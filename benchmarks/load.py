@@ -110,7 +110,7 @@ async def load(
     bundle: Path, *, seconds: float, clients: int, seed: int = 0, flags: Sequence[str] = ()
 ) -> tuple[Record, dict[str, Any]]:
     """Serve ``bundle``, which is changed by that, load it, and tell what came of it."""
-    served, record = Served(bundle, *flags), Record(_items(bundle))
+    served, record = Served(bundle, *flags), Record(items_before(bundle))
     limits = httpx.Limits(max_connections=clients, keepalive_expiry=2.0)  # before the server closes an idle connection
     begun = time.process_time()
     try:
@@ -122,7 +122,7 @@ async def load(
             traffic = Traffic(http, record, names, title, max_k=min(50, about["max_k"]), seed=seed)
             up = await _halves(served, traffic, seconds, clients)
             spent = time.process_time() - begun
-            await _look_up_all(traffic)
+            await look_up_all(traffic)
         code = served.end(signal.SIGTERM)
     finally:
         served.kill()
@@ -161,7 +161,7 @@ async def _halves(served: Served, traffic: Traffic, seconds: float, clients: int
     return killed - begun + ended - ready
 
 
-async def _look_up_all(traffic: Traffic) -> None:
+async def look_up_all(traffic: Traffic) -> None:
     """Look up every item that there was or may be, however often that is refused."""
     left = iter(list(traffic.record.items))
 
@@ -173,7 +173,7 @@ async def _look_up_all(traffic: Traffic) -> None:
     await asyncio.gather(*(checker() for _ in range(_CHECKERS)))
 
 
-def _items(bundle: Path) -> dict[str, Item]:
+def items_before(bundle: Path) -> dict[str, Item]:
     """The items there are before the load; those removed before it were removed for ever."""
     there = load_inspection(bundle)
     catalogue, removed = there.catalogue, there.removed.tolist()

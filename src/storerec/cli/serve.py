@@ -9,6 +9,8 @@ import typer
 
 from storerec.cli import options
 from storerec.cli.ending import say, verb
+from storerec.cli.engine import AddressOption, EngineConfigOption, EngineName, EngineOption, no_ray_flags, ray_config
+from storerec.errors import ConfigError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,11 +42,23 @@ def serve(
     ] = None,
     backbone: options.BackboneOption = None,
     device: options.DeviceOption = options.Device.auto,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "--replicas", min=1, help="Replicas of --engine ray (2).", show_default=False),
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most replicas of --engine ray while many requests come; else always --workers."),
+    ] = None,
+    engine_config: EngineConfigOption = None,
 ) -> None:
     """Recommend, score, search and add items over HTTP, until it is stopped. Needs the extra storerec[serve].
 
     SIGTERM or Ctrl-C finish what was asked and stop; SIGHUP, or a new bundle in the folder, loads that without dropping
-    a request. Items added and removed are written down in the folder before they are answered.
+    a request. Items added and removed are written down in the folder before they are answered. With --engine ray
+    several replicas answer at one address, on one node or many, and know of each other's changes.
     """
     from storerec.config import merged
     from storerec.serving import ServingConfig
@@ -63,4 +77,14 @@ def serve(
     flags = {name: value for name, value in given.items() if value is not None}
     settings = ServingConfig.parse(merged(base, flags), source="command line")
     how = options.run_options(device=device, progress=False)
-    run_service(run, settings, api_key=read_key(api_key_file), backbone=backbone, options=how, say=say)
+    more: dict[str, Any] = {"api_key": read_key(api_key_file), "backbone": backbone, "options": how, "say": say}
+    if engine is EngineName.ray:
+        from storerec.scale.serving import serve_replicas
+
+        cluster = ray_config(address, workers, engine_config)
+        serve_replicas(run, settings, cluster, max_replicas=max_replicas, **more)
+        return
+    no_ray_flags(address, workers, engine_config)
+    if max_replicas is not None:
+        raise ConfigError("--max-replicas: only --engine ray knows that; add it, or leave --max-replicas out")
+    run_service(run, settings, **more)

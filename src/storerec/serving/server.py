@@ -13,10 +13,10 @@ from pathlib import Path
 import uvicorn
 
 from storerec.config import RunOptions
-from storerec.errors import ConfigError
 from storerec.pipeline.live import Live
 from storerec.serving.app import create_app
 from storerec.serving.config import ServingConfig
+from storerec.serving.listening import bound, check_reach, url_of
 from storerec.serving.service import Service
 
 _GRACE_SECONDS = 5
@@ -46,12 +46,8 @@ def serve(
     ConfigError: there is no key for an address others can reach, or the address cannot be listened at.
     StorerecError: the bundle cannot be loaded.
     """
-    if api_key is None and not config.is_local:
-        raise ConfigError(
-            f"--host {config.host} can be reached from other machines: give an API key (--api-key-file FILE, or the "
-            "environment variable STOREREC_API_KEY), or listen at 127.0.0.1"
-        )
-    listening = _bound(config)
+    check_reach(config, api_key)
+    listening = bound(config)
     with listening:
         load = partial(Live.open, folder, backbone=backbone, options=options)
         asyncio.run(_run(Service(folder, load, config), listening, api_key, say))
@@ -109,23 +105,5 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def _bound(config: ServingConfig) -> socket.socket:
-    """A socket at the address of the configuration; ConfigError where there can be none."""
-    try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"--host {config.host}: no address to listen at ({error.strerror})") from None
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except OSError as error:
-        made.close()
-        raise ConfigError(f"cannot listen at {config.host}, port {config.port} ({error.strerror})") from None
-    return made
-
-
 def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(*listening.getsockname()[:2])

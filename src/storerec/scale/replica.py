@@ -1,0 +1,92 @@
+"""One replica of the service: the same application over a bundle of its own, which asks the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storerec.config import RunOptions
+from storerec.errors import StorerecError
+from storerec.pipeline.live import Live
+from storerec.scale.front import REPLICA
+from storerec.scale.ledger_log import LedgerLog
+from storerec.scale.replica_peers import ReplicaPeers
+from storerec.serving import Service, ServingConfig, create_app
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all replicas serve.
+
+    Attributes
+    ----------
+    folder: a bundle, or a run folder with one, at the same path on every node.
+    """
+
+    folder: Path
+    config: ServingConfig
+    options: RunOptions
+    backbone: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+class Replica:
+    """What Serve sees of a replica: whether it is well. Serve adds the application as ``app``."""
+
+    app: FastAPI
+
+    async def check_health(self) -> None:
+        """Raise where it answers nothing; Serve replaces it then."""
+        if not self.app.state.service.ready:
+            raise RuntimeError("the service of this replica is not ready")
+
+
+def builder(order: Order) -> Callable[[], FastAPI]:
+    """What makes the application of a replica, in its process."""
+
+    def build() -> FastAPI:
+        from ray import serve
+
+        return _application(order, serve.get_replica_context().replica_tag)
+
+    return build
+
+
+def _application(order: Order, name: str) -> FastAPI:
+    log = LedgerLog(name)
+
+    def load() -> Live:
+        try:
+            return Live.open(order.folder, backbone=order.backbone, options=order.options, log=log)
+        except StorerecError as error:
+            log.ask("fail", error)
+            raise
+
+    service = Service(order.folder, load, order.config, peers=ReplicaPeers(log))
+    # Serve sends requests once it has started: a replica that was lost is not replaced by one that refuses
+    app = create_app(service, api_key=order.api_key, wait=True)
+    app.add_middleware(_Named, name=name.encode())
+    return app
+
+
+class _Named:
+    """Says in every answer which replica gave it."""
+
+    def __init__(self, app: ASGIApp, *, name: bytes) -> None:
+        self._app, self._name = app, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Answer one request."""
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (REPLICA, self._name)]}
+            await send(message)
+
+        await self._app(scope, receive, sent)

@@ -1,0 +1,66 @@
+"""The ledger as an object in this process: what it keeps, and what it forgets."""
+
+import numpy as np
+import pytest
+
+from storerec.bundle import write_bundle
+from storerec.bundle.journal import Change, Journal
+from storerec.errors import BundleError
+from storerec.scale import ledger as module
+from storerec.scale.ledger import Ledger
+
+ADD = Change("add", "a", {"title": "naïve"}, (1, 2), (0.1, 0.25), "t")
+CHANGES = [ADD, Change("update", "a", {"title": "two"}, training="t"), Change("remove", "b")]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    write_bundle(
+        tmp_path / "bundle", tensors={key: {"a": np.ones(2)} for key in ("tokenizer", "clusterer")}, documents={}
+    )
+    return tmp_path / "bundle"
+
+
+def test_what_it_wrote_is_there_for_the_next_one_and_is_not_written_again(bundle):
+    first = Ledger(bundle)
+    assert first.state() == (0, 0)
+    assert first.write(CHANGES, 0) == 3
+    after_a_kill = Ledger(bundle)
+    assert after_a_kill.state() == (3, 0)
+    assert after_a_kill.write_again(CHANGES, 0) == 3  # the answer to the first attempt was lost
+    assert after_a_kill.write(CHANGES, 0) is None
+    assert after_a_kill.write_again([ADD], 3) == 4  # the first attempt was lost
+    assert after_a_kill.write_again(CHANGES[1:], 1) == 3  # others have written since
+    assert after_a_kill.write_again(CHANGES[2:], 0) is None
+    assert after_a_kill.write_again([], 0) is None
+    assert [one.number for one in after_a_kill.since(1, 2)] == [2, 3]
+    assert len(Journal.beside(bundle).since()) == 4
+
+
+def test_one_has_the_turn_until_it_ends_or_is_not_heard_of(bundle, monkeypatch):
+    ledger, now = Ledger(bundle), [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    assert ledger.take_turn("reload", "one")
+    assert not ledger.take_turn("reload", "two")
+    assert ledger.take_turn("encode", "two")
+    now[0] = 0.9 * module.LEASE_SECONDS
+    assert ledger.take_turn("reload", "one")  # renewed
+    now[0] = 1.8 * module.LEASE_SECONDS
+    assert not ledger.take_turn("reload", "two")
+    ledger.end_turn("reload", "two")  # was never its own
+    assert not ledger.take_turn("reload", "two")
+    ledger.end_turn("reload", "one")
+    assert ledger.take_turn("reload", "two")
+    now[0] = 2.9 * module.LEASE_SECONDS
+    assert ledger.take_turn("reload", "one")  # the other was killed
+
+
+def test_an_error_of_ours_is_a_value(bundle):
+    Journal.beside(bundle).path.write_bytes(b"not a database, but long enough to be looked at" * 40)
+    ledger = Ledger(bundle)
+    for told in (ledger.state(), ledger.since(0, 5), ledger.write(CHANGES, 0)):
+        assert isinstance(told, BundleError)
+        assert "bundle.changes.sqlite" in str(told)
+    ledger.fail(told)
+    assert ledger.attend() == [told]
+    assert ledger.attend() == []
