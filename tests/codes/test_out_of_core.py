@@ -1,3 +1,5 @@
+import errno
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -120,6 +122,28 @@ def test_reassigned_tables_are_built_in_memory(tmp_path, monkeypatch):
     table = CodeTable.build(codes, (8, 8), policy="reassign", distances=distances, folder=tmp_path / "files")
     same_table(table, CodeTable.build(codes, (8, 8), policy="reassign", distances=distances))
     assert not (tmp_path / "files").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    codes, _ = drawn(50, (8, 8), 0)
+    table = CodeTable.build(codes, (8, 8))
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(external, "LARGE", 1)
+    for policy in ("bucket", "extra"):
+        with pytest.raises(DataError, match="file: cannot be written to"):
+            CodeTable.build(codes, (8, 8), policy=policy, folder=tmp_path / "file")
+    with pytest.raises(DataError, match="file: cannot be written to"):
+        CodeTree.from_table(table, folder=tmp_path / "file")
+
+
+def test_a_full_disk_is_told_and_ends_no_program(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(external, "LARGE", 1)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DataError, match="No space left"):
+        CodeTable.build(drawn(50, (8, 8), 0)[0], (8, 8), folder=tmp_path / "files")
 
 
 def test_a_wrong_row_is_named_wherever_it_stands(tmp_path, monkeypatch):

@@ -91,7 +91,8 @@ class CodeTable:
 
         Raises
         ------
-        DataError: wrong shapes or values, or more items than possible tuples under ``reassign``.
+        DataError: wrong shapes or values, more items than possible tuples under ``reassign``, or a folder that cannot
+            be written to.
         """
         if policy not in POLICIES:
             raise DataError(f"unknown collision policy {policy!r}; one of {', '.join(POLICIES)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storerec.codes.array_file import ArrayFile, mapped
+from storerec.codes.array_file import ArrayFile, mapped, new_mapped, writing
 from storerec.codes.external import RUN_ROWS, Run, sorted_runs
 
 
@@ -22,11 +22,12 @@ def built_in_files(
 ) -> dict[str, np.ndarray]:
     """All arrays of a table of ``codes`` (n, L), by name; under policy ``extra``, which has items ``numbered``, or not.
 
-    The others are as :func:`bucket_arrays` takes them.
+    The others are as :func:`bucket_arrays` takes them. Raises :class:`DataError` where ``folder`` cannot be written to.
     """
-    if numbered:
-        return numbered_arrays(codes, sizes, folder)
-    return {"codes": codes, "sizes": sizes, **bucket_arrays(codes, sizes, counts, smoothing, folder)}
+    with writing(folder):
+        if numbered:
+            return numbered_arrays(codes, sizes, folder)
+        return {"codes": codes, "sizes": sizes, **bucket_arrays(codes, sizes, counts, smoothing, folder)}
 
 
 def bucket_arrays(
@@ -52,7 +53,10 @@ def bucket_arrays(
         ArrayFile(folder / "bucket_starts.bin", np.int64) as starts,
         ArrayFile(folder / "bucket_items.bin", np.int32) as items,
     ):
-        tuple_of, shares = _new(folder / "tuple_of.bin", np.int32, n), _new(folder / "shares.bin", np.float32, n)
+        tuple_of, shares = (
+            new_mapped(folder / "tuple_of.bin", np.int32, n),
+            new_mapped(folder / "shares.bin", np.float32, n),
+        )
         starts.append(np.zeros(1))
         for run in sorted_runs(codes, sizes, folder, run_rows=run_rows):
             tuple_of[run.rows] = tuples.rows + run.tuple_of
@@ -81,7 +85,10 @@ def numbered_arrays(
         ArrayFile(folder / "tuples.bin", np.int32, levels) as tuples,
         ArrayFile(folder / "bucket_items.bin", np.int32) as items,
     ):
-        whole, tuple_of = _new(folder / "codes.bin", np.int32, n, levels), _new(folder / "tuple_of.bin", np.int32, n)
+        whole, tuple_of = (
+            new_mapped(folder / "codes.bin", np.int32, n, levels),
+            new_mapped(folder / "tuple_of.bin", np.int32, n),
+        )
         most = 0
         for run in sorted_runs(codes, sizes, folder, run_rows=run_rows):
             numbered = np.concatenate([run.tuples[run.tuple_of], _numbers(run)[:, None]], axis=1)
@@ -111,11 +118,6 @@ def _numbers(run: Run) -> NDArray[np.int32]:
     """Running number 0, 1, ... of each item within its tuple, (m,)."""
     counts = np.bincount(run.tuple_of)
     return (np.arange(len(run.rows)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
-
-
-def _new(path: Path, dtype: type[np.generic], *shape: int) -> np.memmap:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return np.memmap(path, dtype, "w+", shape=shape)
 
 
 def _read(written: np.memmap, path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storerec.codes import external
+from storerec.codes.array_file import writing
 from storerec.codes.growth import grown_levels
 from storerec.codes.table import CodeTable
 from storerec.codes.tree_files import level_arrays
@@ -92,10 +93,11 @@ class CodeTree:
             speed and memory only, never a result.
         folder
             where the levels of a large tree, of :data:`~storerec.codes.external.LARGE` items or more, are built as
-            files; they must stay as long as the tree is used.
+            files; they must stay as long as the tree is used. :class:`DataError` where it cannot be written to.
         """
         if folder is not None and len(table) >= external.LARGE:
-            arrays = level_arrays(table.tuples, table.bucket_starts, folder)
+            with writing(folder):
+                arrays = level_arrays(table.tuples, table.bucket_starts, folder)
             arrays |= {"sizes": table.sizes, "tuple_of": table.tuple_of}
             return cls.from_arrays(arrays, dense_limit=dense_limit)
         tuples = table.tuples
