@@ -1,5 +1,10 @@
 """The exception tree: every error a user can cause is a ``StorerecError`` whose text names the place and the fix."""
 
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
 
 class StorerecError(Exception):
     """Base of all errors raised on purpose by storerec; the command line prints it as one line, without traceback."""
@@ -27,6 +32,10 @@ class RowError(DataError):
         where = f"{file}, line {line}" + (f", field '{field}'" if field else "")
         super().__init__(f"{where}: {reason}")
         self.file, self.line, self.field, self.reason = file, line, field, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it comes whole from another process: by default only the text would be passed on."""
+        return partial(type(self), self.reason, file=self.file, line=self.line, field=self.field), ()
 
 
 class FetchError(StorerecError):

@@ -65,7 +65,7 @@ class Held(Progress):
         self.counts["training"] = self.numbers()
 
 
-def recommender(folder, family, sharded=False, **training):
+def recommender(folder, family, sharded=False, *, progress=None, settings=None, **training):
     """Train a recommender with validation; its logs and weights."""
     catalogue, histories = worlds.data(30, ITEMS)
     codes = np.unique(np.random.default_rng(0).integers(0, 4, (200, 3)), axis=0)[:ITEMS].astype(np.int32)
@@ -73,10 +73,11 @@ def recommender(folder, family, sharded=False, **training):
     config = RecommenderConfig.parse(
         {"max_history": 6, "lora": {"rank": 4}, "batch_size": 7, "joint": phase, "alone": phase, "dropout": 0.0}
         | RECOMMENDERS[family]
+        | (settings or {})
     )
     model, logs = train_recommender(
         catalogue, leave_one_out(histories), CodeTable.build(codes, (4, 4, 4)), None, backbone(folder, family), config,
-        folder / "work", options(sharded), Progress(enabled=False), search=SearchConfig(beam=8),
+        folder / "work", options(sharded), progress or Progress(enabled=False), search=SearchConfig(beam=8),
     )  # fmt: skip
     return logs, model.state_dict()
 
