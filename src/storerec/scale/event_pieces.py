@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -74,8 +74,6 @@ class Reading:
 
     Attributes
     ----------
-    pieces
-        In the order of the table.
     ids
         The catalogue's.
     name
@@ -90,7 +88,6 @@ class Reading:
         Number of parts that the users are divided into.
     """
 
-    pieces: tuple[Piece, ...]
     ids: SharedIds
     name: str
     layout: Layout
@@ -103,14 +100,14 @@ class Reading:
     pattern: str | None
     parts: int
 
-    def read(self, number: int) -> Iterator[pa.Table]:
-        """Read a piece: tables of ``SCHEMA``, of events by part, and at the end of the report."""
+    def read(self, piece: Piece, number: int) -> Iterator[pa.Table]:
+        """Read a piece and its number: tables of ``SCHEMA``, of events by part, and at the end of the report."""
         report = Report(number)
         unknown = UnknownItems(self.unknown, self.name)
         gathered: list[pl.DataFrame] = []
         reader: RowReader | None = None
         try:
-            reader = self.reader(number)
+            reader = self.reader(piece)
             for frame in self._frames(reader, number, unknown, report):
                 gathered.append(frame)
                 if sum(one.height for one in gathered) >= _EVENTS:
@@ -127,15 +124,15 @@ class Reading:
             report.bad, report.first_bad = reader.faults.count, None if first is None else told(first)
         yield pa.table({"part": [-1], "events": [None], "report": [report.to_json()]}, schema=SCHEMA)
 
-    def reader(self, number: int) -> RowReader:
+    def reader(self, piece: Piece) -> RowReader:
         """Open a piece; DataError where this node does not see its file, or it cannot be read."""
-        file = self.pieces[number].file
+        file = piece.file
         if file.local and not Path(file.path).exists():
             raise DataError(
                 f"{file}: not on every node of the cluster; put the table into a folder that all nodes share, or into "
                 "an object store"
             )
-        return self.pieces[number].reader(self.layout, self.encoding, self.bad_rows)
+        return piece.reader(self.layout, self.encoding, self.bad_rows)
 
     def _frames(self, reader: RowReader, number: int, unknown: UnknownItems, report: Report) -> Iterator[pl.DataFrame]:
         """Events of known items as ``user``, ``item``, ``row`` and ``time``; with item -1 the row of a user."""
@@ -186,11 +183,29 @@ def _part(users: pl.Series, parts: int) -> pl.Series:
     return pl.DataFrame({"user": users}).join(known, on="user", how="left", maintain_order="left")["part"]
 
 
-def read_pieces(batch: pa.Table, reading: list[Any], threads: int) -> Iterator[pa.Table]:
-    """Ray Data's task: read the pieces whose numbers are in ``id``; ``reading`` holds a reference to a Reading."""
+def read_pieces(batch: pa.Table, shared: Shared, threads: int) -> Iterator[pa.Table]:
+    """Ray Data's task: read the pieces whose numbers are in ``id``."""
     import ray
 
     pa.set_cpu_count(threads)
-    shared: Reading = ray.get(reading[0])
+    reading: Reading = ray.get(shared.reading)
     for number in batch["id"].to_pylist():
-        yield from shared.read(number)
+        chunk: Sequence[Piece] = ray.get(shared.pieces[number // CHUNK])
+        yield from reading.read(chunk[number % CHUNK], number)
+
+
+class Shared(NamedTuple):
+    """References to what all tasks need: a Reading, and the pieces in chunks, of which a task opens its own."""
+
+    reading: Any
+    pieces: list[Any]
+
+    @classmethod
+    def put(cls, ray: Any, reading: Reading, pieces: Sequence[Piece]) -> Shared:
+        """Put them into the cluster's object store."""
+        chunks = [ray.put(pieces[start : start + CHUNK]) for start in range(0, len(pieces), CHUNK)]
+        return cls(ray.put(reading), chunks)
+
+
+CHUNK = 1000
+"""Pieces that lie together in the object store."""

@@ -20,6 +20,9 @@ _ROWS = 1 << 20
 _FOOTERS = 16
 """Files asked at a time for their row groups: an object store takes tens of milliseconds to answer."""
 
+_TASKS, _TASK_BYTES = 8, 8 << 20
+"""Tasks of each worker, at least, and bytes of each task, at most, where there are pieces enough."""
+
 _EVENT_BYTES = {"plain": 24, "packed": 8}
 """Bytes of an event in text, and in a compressed file, to estimate how many there are before they are read."""
 
@@ -85,3 +88,9 @@ def estimated_events(pieces: Sequence[Piece], *, sequences: bool) -> int:
         piece.file.size // _EVENT_BYTES["packed" if tight else "plain"]
         for piece, tight in zip(sizes, packed, strict=True)
     )
+
+
+def tasks_of(pieces: Sequence[Piece], workers: int) -> int:
+    """Into how many tasks pieces are divided, in order: small files go together, a task for each would take longer."""
+    files = {piece.file.name: piece.file.size for piece in pieces}
+    return min(len(pieces), max(_TASKS * workers, sum(files.values()) // _TASK_BYTES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,8 +21,8 @@ from storerec.data.readers.records import Layout
 from storerec.errors import DataError, RowError
 from storerec.scale.cluster import connected
 from storerec.scale.config import RayConfig
-from storerec.scale.event_pieces import PIECE_BITS, Reading, Report, read_pieces, untold
-from storerec.scale.pieces import estimated_events, pieces_of
+from storerec.scale.event_pieces import PIECE_BITS, Reading, Report, Shared, read_pieces, untold
+from storerec.scale.pieces import Piece, estimated_events, pieces_of, tasks_of
 from storerec.scale.shared_ids import SharedIds
 from storerec.scale.user_parts import Gathered, ordered
 
@@ -61,10 +62,9 @@ def read_events(
     name, files = name_of(place), table_files(place)
     Faults(name, bad_rows)  # tells a policy that there is not
     layout = layout_of(name, files, layout)
-    pieces = tuple(pieces_of(files, layout))
+    pieces = pieces_of(files, layout)
     parts = -(-estimated_events(pieces, sequences=items is not None) // _PART_EVENTS)
     reading = Reading(
-        pieces=pieces,
         ids=SharedIds.of(catalogue),
         name=name,
         layout=layout,
@@ -77,11 +77,12 @@ def read_events(
         pattern=None,
         parts=min(max(parts, config.workers), _MOST_PARTS),
     )
+    reading = _with_kind_of_times(reading, pieces)
     with connected(config) as ray:
-        return _read(ray, config, _with_kind_of_times(reading))
+        return _read(ray, config, reading, pieces)
 
 
-def _with_kind_of_times(reading: Reading) -> Reading:
+def _with_kind_of_times(reading: Reading, pieces: Sequence[Piece]) -> Reading:
     """Find the kind of times that the first usable one decides for all; what is wrong at the very beginning is raised.
 
     Mostly that is one batch. Pieces whose times are dates already say nothing, and are not read.
@@ -90,11 +91,11 @@ def _with_kind_of_times(reading: Reading) -> Reading:
     if reading.sequences is not None or columns.timestamp is None:
         needed = {columns.user_id: "--user-id"}
         needed |= {columns.item_id: "--item-id"} if reading.sequences is None else {reading.sequences: "--sequences"}
-        reading.reader(0).require(needed)
+        reading.reader(pieces[0]).require(needed)
         return reading
-    for number, piece in enumerate(reading.pieces):
+    for number, piece in enumerate(pieces):
         try:
-            reader = reading.reader(number)
+            reader = reading.reader(piece)
             if reader.layout.kind == "parquet" and _has_dates(piece.file, columns.timestamp):
                 continue
             for _ in event_batches(reader, columns, clock):
@@ -113,25 +114,24 @@ def _has_dates(file: File, column: str) -> bool:
         return names.count(column) == 1 and pa.types.is_temporal(opened.schema_arrow.field(column).type)
 
 
-def _read(ray: Any, config: RayConfig, reading: Reading) -> Histories:
+def _read(ray: Any, config: RayConfig, reading: Reading, pieces: Sequence[Piece]) -> Histories:
     from ray.data import TaskPoolStrategy
 
-    pieces = len(reading.pieces)
+    tasks = tasks_of(pieces, config.workers)
     each: dict[str, Any] = {"num_cpus": config.cpus_per_worker}
     if config.memory_per_worker:
         each["memory"] = config.memory_per_worker
-    source = ray.data.range(pieces, override_num_blocks=pieces)
+    source = ray.data.range(len(pieces), override_num_blocks=tasks)
     _shuffle_in_tasks(source.context)
     read = source.map_batches(
         read_pieces,
-        # in a list, so that Ray hands on the reference and a node's workers map one copy
-        fn_args=([ray.put(reading)], max(1, int(config.cpus_per_worker))),
+        fn_args=(Shared.put(ray, reading, pieces), max(1, int(config.cpus_per_worker))),
         batch_size=None,
         batch_format="pyarrow",
-        compute=TaskPoolStrategy(size=min(config.workers, pieces)),
+        compute=TaskPoolStrategy(size=min(config.workers, tasks)),
         **each,
     ).materialize()
-    faults, unknown, reports = _heard(reading, read)
+    faults, unknown, reports = _heard(reading, len(pieces), read)
     kept = sum(report.kept for report in reports)
     gathered = Gathered()
     if kept or reading.sequences is not None:
@@ -141,7 +141,7 @@ def _read(ray: Any, config: RayConfig, reading: Reading) -> Histories:
             gathered.add(table)
     if gathered.second_row is not None:
         place, user = gathered.second_row
-        reader = reading.reader(place >> PIECE_BITS)
+        reader = reading.reader(pieces[place >> PIECE_BITS])
         raise second_row(reader, place & ((1 << PIECE_BITS) - 1), user, reading.columns.user_id)
     faults.report()
     unknown.report()
@@ -150,12 +150,12 @@ def _read(ray: Any, config: RayConfig, reading: Reading) -> Histories:
     return gathered.finish()
 
 
-def _heard(reading: Reading, read: Any) -> tuple[Faults, UnknownItems, list[Report]]:
+def _heard(reading: Reading, pieces: int, read: Any) -> tuple[Faults, UnknownItems, list[Report]]:
     """What the pieces tell, in their order; the first one's error is raised."""
     texts = [row["report"] for row in read.select_columns(["report"]).iter_rows() if row["report"] is not None]
     reports = sorted((Report.from_json(text) for text in texts), key=lambda report: report.piece)
-    if [report.piece for report in reports] != list(range(len(reading.pieces))):
-        raise RuntimeError(f"{len(reports)} reports came of {len(reading.pieces)} pieces")
+    if [report.piece for report in reports] != list(range(pieces)):
+        raise RuntimeError(f"{len(reports)} reports came of {pieces} pieces")
     faults, unknown = Faults(reading.name, reading.bad_rows), UnknownItems(reading.unknown, reading.name)
     for report in reports:
         if report.fault is not None:
