@@ -23,8 +23,14 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/storerec demo
 
+# Tests of Ray come after the others and one by one: each starts a cluster of many processes, which want the cores.
 test: $(VENV)/.installed-dev
+ifdef ARGS
 	$(BIN)/python -m pytest -p no:cacheprovider -n auto --dist loadfile $(ARGS)
+else
+	$(BIN)/python -m pytest -p no:cacheprovider -n auto --dist loadfile --ignore tests/scale
+	$(BIN)/python -m pytest -p no:cacheprovider tests/scale
+endif
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

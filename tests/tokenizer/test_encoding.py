@@ -8,7 +8,7 @@ from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.errors import TrainingError
 from storerec.llm.progress import Progress
-from storerec.tokenizer import TokenizerConfig, DenseFiles, drop_encoded, encode_items, train_tokenizer
+from storerec.tokenizer import DenseFiles, TokenizerConfig, drop_encoded, encode_items, train_tokenizer
 
 OPTIONS, QUIET = RunOptions(device="cpu", dtype="float32"), Progress(enabled=False)
 
@@ -25,7 +25,9 @@ def catalogue():
 
 @pytest.fixture
 def tokenizer(load_backbone, catalogue, tmp_path):
-    config = TokenizerConfig(dense_tokens=2, lora={"rank": 2}, training={"max_steps": 1}, encode_tokens=128, encode_chunk=16)
+    config = TokenizerConfig(
+        dense_tokens=2, lora={"rank": 2}, training={"max_steps": 1}, encode_tokens=128, encode_chunk=16
+    )
     return train_tokenizer(catalogue, load_backbone(), config, tmp_path / "t", OPTIONS, QUIET)[0]
 
 
