@@ -2,12 +2,12 @@
 
     python -m benchmarks.reading_at_scale --items 2000000 --users 1000000 --events 2000000 --tenfold --out runs/bench
 
-Tables are made here: users and items drawn at random, some far more often than others, times nearly in order, one event
-in a hundred of an item that the catalogue lacks. Each engine reads in a process of its own. The program's memory is its
-largest resident memory while events are read, the catalogue included. Of the workers two figures are told, the largest
-seen while the program is looked at four times a second: resident memory of all Ray's workers together, where pages of
-the object store count in each worker that maps them, and what belongs to the workers alone. The object store is held
-at ``--store`` bytes; Ray writes what does not fit to disk.
+Tables are made here: users and items drawn at random, some users far more often than others, times nearly in order, one
+event in a hundred of an item that the catalogue lacks. Each engine reads in a process of its own. ``program_mib`` is
+its largest resident memory while events are read, the catalogue included. The others are the largest seen while the
+processes are looked at four times a second: ``program_own_mib`` without pages of Ray's object store, which processes
+share, ``workers_mib`` of all Ray's workers together, each with the pages it maps, and ``workers_own_mib`` without them.
+The object store is held at ``--store`` bytes; Ray writes what does not fit to disk.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def digest(histories: Histories) -> str:
     return made.hexdigest()
 
 
-def memory(name: str = "VmHWM") -> float:
-    """A figure of this process's memory, in MiB: its largest resident memory, or with VmRSS the one of now."""
-    text = Path("/proc/self/status").read_text(encoding="utf-8")
+def memory(name: str, process: str = "self") -> float:
+    """A figure of a process's memory as Linux tells it, in MiB: ``VmHWM`` is the largest resident memory."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return int(text.partition(f"{name}:")[2].split()[0]) / 2**10
 
 
@@ -116,7 +116,7 @@ def measure(engine: str, items: Path, events: Path, workers: int, store: int) ->
         started = time.perf_counter()
         histories = read(events, catalogue)
         seconds = time.perf_counter() - started
-        peak = memory()
+        peak = memory("VmHWM")
     return {
         "engine": engine, "items": len(catalogue), "users": len(histories), "events_kept": histories.items.size,
         "items_seconds": items_seconds, "events_seconds": seconds, "program_mib": peak, "program_before_mib": before,
@@ -125,37 +125,35 @@ def measure(engine: str, items: Path, events: Path, workers: int, store: int) ->
 
 
 def watched(command: list[str]) -> dict[str, Any]:
-    """Run a measurement and look at Ray's workers meanwhile."""
+    """Run a measurement and look at it and at Ray's workers meanwhile."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    resident, own = 0.0, 0.0
+    largest = dict.fromkeys(("program_own_mib", "workers_mib", "workers_own_mib"), 0.0)
     root = psutil.Process(process.pid)
     while process.poll() is None:
-        now = [_memory_of(child) for child in _children(root)]
-        resident = max(resident, sum(one for one, _ in now))
-        own = max(own, sum(one for _, one in now))
+        workers = [_memory_of(child) for child in _workers(root)]
+        now = (_memory_of(root)[1], sum(one for one, _ in workers), sum(own for _, own in workers))
+        largest = {name: max(old, new) for (name, old), new in zip(largest.items(), now, strict=True)}
         time.sleep(EVERY)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     assert process.stdout is not None
-    found = json.loads(process.stdout.read().splitlines()[-1])
-    return found | {"workers_resident_mib": resident, "workers_own_mib": own}
+    return json.loads(process.stdout.read().splitlines()[-1]) | largest
 
 
-def _children(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return root.children(recursive=True)
-    except psutil.Error:
-        return []
+def _workers(root: psutil.Process) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        for child in root.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "".join(child.cmdline()[:1]).startswith("ray::"):
+                    yield child
 
 
 def _memory_of(process: psutil.Process) -> tuple[float, float]:
-    """Resident and own memory of a worker of Ray, in MiB; zeros for other processes."""
+    """Resident memory in MiB, and that without shared pages; zeros where the process ended meanwhile."""
     try:
-        if not "".join(process.cmdline()[:1]).startswith("ray::"):
-            return 0.0, 0.0
-        full = process.memory_full_info()
-        return full.rss / 2**20, full.uss / 2**20
-    except (psutil.Error, OSError):  # it ended meanwhile
+        whole = memory("VmRSS", str(process.pid))
+        return whole, whole - memory("RssShmem", str(process.pid))
+    except (OSError, IndexError):
         return 0.0, 0.0
 
 

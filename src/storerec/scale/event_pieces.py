@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from storerec.data.catalogue import Catalogue
 from storerec.data.events import Clock, UnknownItems
 from storerec.data.readers.event_rows import EventBatch, EventColumns, event_batches, sequence_batches
 from storerec.data.readers.faults import BadRows
@@ -70,12 +71,10 @@ def untold(parts: dict[str, Any]) -> DataError:
 
 @dataclass(frozen=True)
 class Reading:
-    """How all pieces are read, and what with.
+    """How all pieces are read.
 
     Attributes
     ----------
-    ids
-        The catalogue's.
     name
         What messages call the table.
     columns
@@ -88,7 +87,6 @@ class Reading:
         Number of parts that the users are divided into.
     """
 
-    ids: SharedIds
     name: str
     layout: Layout
     encoding: str
@@ -100,15 +98,15 @@ class Reading:
     pattern: str | None
     parts: int
 
-    def read(self, piece: Piece, number: int) -> Iterator[pa.Table]:
-        """Read a piece and its number: tables of ``SCHEMA``, of events by part, and at the end of the report."""
+    def read(self, piece: Piece, number: int, ids: SharedIds) -> Iterator[pa.Table]:
+        """Read a piece, which has this number: tables of ``SCHEMA`` with events by part, and at the end the report."""
         report = Report(number)
-        unknown = UnknownItems(self.unknown, self.name)
+        known = _KnownItems(ids, UnknownItems(self.unknown, self.name), report)
         gathered: list[pl.DataFrame] = []
         reader: RowReader | None = None
         try:
             reader = self.reader(piece)
-            for frame in self._frames(reader, number, unknown, report):
+            for frame in self._frames(reader, known):
                 gathered.append(frame)
                 if sum(one.height for one in gathered) >= _EVENTS:
                     yield _by_part(gathered, self.parts)
@@ -118,7 +116,7 @@ class Reading:
         else:
             if gathered:
                 yield _by_part(gathered, self.parts)
-        report.seen, report.dropped, report.examples = unknown.seen, unknown.dropped, unknown.examples
+        known.told()
         if reader is not None:
             first = reader.faults.first
             report.bad, report.first_bad = reader.faults.count, None if first is None else told(first)
@@ -134,25 +132,37 @@ class Reading:
             )
         return piece.reader(self.layout, self.encoding, self.bad_rows)
 
-    def _frames(self, reader: RowReader, number: int, unknown: UnknownItems, report: Report) -> Iterator[pl.DataFrame]:
+    def _frames(self, reader: RowReader, known: _KnownItems) -> Iterator[pl.DataFrame]:
         """Events of known items as ``user``, ``item``, ``row`` and ``time``; with item -1 the row of a user."""
         if self.sequences is not None:
             for owners, batch in sequence_batches(reader, self.columns.user_id, self.sequences):
                 marks = EventBatch(owners.users, pl.Series(), None, owners.records)
-                yield pl.concat(
-                    [_frame(marks, np.full(len(owners.users), -1), number), self._known(batch, number, unknown, report)]
-                )
+                yield pl.concat([_frame(marks, np.full(len(owners.users), -1), known.report.piece), known.of(batch)])
             return
-        clock = Clock(self.pattern if number > self.decided else None)
+        clock = Clock(self.pattern if known.report.piece > self.decided else None)
         for batch in event_batches(reader, self.columns, clock):
-            yield self._known(batch, number, unknown, report)
+            yield known.of(batch)
 
-    def _known(self, batch: EventBatch, number: int, unknown: UnknownItems, report: Report) -> pl.DataFrame:
-        rows, known = unknown.rows(self.ids, batch.items)
-        report.kept += int(known.sum())
-        report.floats |= batch.times is not None and batch.times.dtype.kind == "f"
-        frame = _frame(batch, rows, number)
+
+class _KnownItems(NamedTuple):
+    """Leaves events of unknown items out, and counts."""
+
+    ids: SharedIds
+    unknown: UnknownItems
+    report: Report
+
+    def of(self, batch: EventBatch) -> pl.DataFrame:
+        """The events of known items."""
+        rows, known = self.unknown.rows(self.ids, batch.items)
+        self.report.kept += int(known.sum())
+        self.report.floats |= batch.times is not None and batch.times.dtype.kind == "f"
+        frame = _frame(batch, rows, self.report.piece)
         return frame if known.all() else frame.filter(pl.Series(known))
+
+    def told(self) -> None:
+        """Write what was counted into the report."""
+        unknown = self.unknown
+        self.report.seen, self.report.dropped, self.report.examples = unknown.seen, unknown.dropped, unknown.examples
 
 
 def _frame(batch: EventBatch, rows: np.ndarray, piece: int) -> pl.DataFrame:
@@ -188,23 +198,24 @@ def read_pieces(batch: pa.Table, shared: Shared, threads: int) -> Iterator[pa.Ta
     import ray
 
     pa.set_cpu_count(threads)
-    reading: Reading = ray.get(shared.reading)
+    reading, ids = ray.get([shared.reading, shared.ids])
     for number in batch["id"].to_pylist():
         chunk: Sequence[Piece] = ray.get(shared.pieces[number // CHUNK])
-        yield from reading.read(chunk[number % CHUNK], number)
+        yield from reading.read(chunk[number % CHUNK], number, ids)
 
 
 class Shared(NamedTuple):
-    """References to what all tasks need: a Reading, and the pieces in chunks, of which a task opens its own."""
+    """References to what all tasks need: a Reading, ids, and the pieces in chunks, of which a task opens its own."""
 
     reading: Any
+    ids: Any
     pieces: list[Any]
 
     @classmethod
-    def put(cls, ray: Any, reading: Reading, pieces: Sequence[Piece]) -> Shared:
+    def put(cls, ray: Any, reading: Reading, catalogue: Catalogue, pieces: Sequence[Piece]) -> Shared:
         """Put them into the cluster's object store."""
         chunks = [ray.put(pieces[start : start + CHUNK]) for start in range(0, len(pieces), CHUNK)]
-        return cls(ray.put(reading), chunks)
+        return cls(ray.put(reading), ray.put(SharedIds.of(catalogue)), chunks)
 
 
 CHUNK = 1000

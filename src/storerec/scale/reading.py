@@ -23,7 +23,6 @@ from storerec.scale.cluster import connected
 from storerec.scale.config import RayConfig
 from storerec.scale.event_pieces import PIECE_BITS, Reading, Report, Shared, read_pieces, untold
 from storerec.scale.pieces import Piece, estimated_events, pieces_of, tasks_of
-from storerec.scale.shared_ids import SharedIds
 from storerec.scale.user_parts import Gathered, ordered
 
 _PART_EVENTS = 1 << 20
@@ -65,7 +64,6 @@ def read_events(
     pieces = pieces_of(files, layout)
     parts = -(-estimated_events(pieces, sequences=items is not None) // _PART_EVENTS)
     reading = Reading(
-        ids=SharedIds.of(catalogue),
         name=name,
         layout=layout,
         encoding=encoding,
@@ -79,7 +77,7 @@ def read_events(
     )
     reading = _with_kind_of_times(reading, pieces)
     with connected(config) as ray:
-        return _read(ray, config, reading, pieces)
+        return _read(ray, config, reading, catalogue, pieces)
 
 
 def _with_kind_of_times(reading: Reading, pieces: Sequence[Piece]) -> Reading:
@@ -114,7 +112,7 @@ def _has_dates(file: File, column: str) -> bool:
         return names.count(column) == 1 and pa.types.is_temporal(opened.schema_arrow.field(column).type)
 
 
-def _read(ray: Any, config: RayConfig, reading: Reading, pieces: Sequence[Piece]) -> Histories:
+def _read(ray: Any, config: RayConfig, reading: Reading, catalogue: Catalogue, pieces: Sequence[Piece]) -> Histories:
     from ray.data import TaskPoolStrategy
 
     tasks = tasks_of(pieces, config.workers)
@@ -125,7 +123,7 @@ def _read(ray: Any, config: RayConfig, reading: Reading, pieces: Sequence[Piece]
     _shuffle_in_tasks(source.context)
     read = source.map_batches(
         read_pieces,
-        fn_args=(Shared.put(ray, reading, pieces), max(1, int(config.cpus_per_worker))),
+        fn_args=(Shared.put(ray, reading, catalogue, pieces), max(1, int(config.cpus_per_worker))),
         batch_size=None,
         batch_format="pyarrow",
         compute=TaskPoolStrategy(size=min(config.workers, tasks)),
