@@ -19,13 +19,14 @@ class Program:
     lines: what it has said so far.
     """
 
-    def __init__(self, folder, *flags, **environment):
+    def __init__(self, folder, *flags, own_session=False, **environment):
         self.process = subprocess.Popen(
             [*PROGRAM, str(folder), "--port", "0", "--device", "cpu", *map(str, flags)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            start_new_session=own_session,
         )
         self.lines, self.url = [], None
         self._ready = threading.Event()

@@ -26,6 +26,7 @@ _LOST = (
 _SAID = {
     429: (429, "queue_full", "all replicas have as many requests as they may have"),
     404: (503, "not_ready", "the service is not started, or it is stopping"),
+    408: (503, "deadline_passed", "no answer within the time that the request gave itself"),
     503: (503, "not_ready", "no replica can answer"),
 }
 

@@ -48,7 +48,7 @@ class Ledger:
         self._journal = Journal.beside(bundle)
         self._turns: dict[str, tuple[str, float]] = {}
         self._reloads = 0
-        self._failures: list[StorerecError] = []
+        self._failures: list[Exception] = []
         self._attended = time.monotonic()
 
     # changes
@@ -98,11 +98,11 @@ class Ledger:
 
     # the program that started all
 
-    def fail(self, error: StorerecError) -> None:
+    def fail(self, error: Exception) -> None:
         """Note why a replica could not load the bundle."""
         self._failures.append(error)
 
-    def attend(self) -> list[StorerecError]:
+    def attend(self) -> list[Exception]:
         """Say that the program that started it is alive; gives what failed since."""
         self._attended = time.monotonic()
         told, self._failures = self._failures, []

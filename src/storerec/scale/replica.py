@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,9 @@ def _application(order: Order, name: str) -> FastAPI:
             return Live.open(order.folder, backbone=order.backbone, options=order.options, log=log)
         except StorerecError as error:
             log.ask("fail", error)
+            raise
+        except Exception:  # a fault of ours: Serve tries again for minutes, and its user sees nothing
+            log.ask("fail", RuntimeError(traceback.format_exc()))
             raise
 
     service = Service(order.folder, load, order.config, peers=ReplicaPeers(log))

@@ -11,7 +11,7 @@ from typing import Any
 
 from storerec.bundle import Manifest
 from storerec.config import RunOptions
-from storerec.errors import ConfigError, StorerecError
+from storerec.errors import ConfigError
 from storerec.pipeline.bundling import bundle_folder
 from storerec.scale.cluster import connected
 from storerec.scale.config import RayConfig
@@ -70,15 +70,19 @@ def serve_replicas(
         bound(config).close()
     with Signals() as signals, connected(most) as ray:
         signals.take()  # Ray has taken SIGTERM
+        _end_what_was_left(ray)
         with _serve(ray, config, ends=ray_config.address is None) as url, _ledger(ray, bundle) as ledger:
             say(f"listening at {url}; {ray_config.workers} replicas load the model")
+            answers = False
             try:
                 _run(ray, application(order, ray_config, max_replicas))
-                if _ready(ray, ledger, ray_config.workers, signals, say):
+                answers = _ready(ray, ledger, ray_config.workers, signals, say)
+                if answers:
                     say(f"ready at {url}; its page is there, its description at /openapi.json")
                     _attend(ray, ledger, signals, say)
             finally:
-                _end_application()
+                if answers or ray_config.address is not None:  # else all of it ends with the cluster
+                    _end_application()
 
 
 @contextmanager
@@ -127,10 +131,9 @@ def _head_is_here(ray: Any) -> bool:
 
 @contextmanager
 def _ledger(ray: Any, bundle: Path) -> Iterator[Any]:
-    """Start the ledger for the length of a block, in place of one that was left behind."""
+    """Start the ledger for the length of a block."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _end_what_was_left(ray)
     # this node sees the bundle, for it was just looked at; another one must do where this one is lost
     place = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = (
@@ -147,6 +150,7 @@ def _ledger(ray: Any, bundle: Path) -> Iterator[Any]:
 
 
 def _end_what_was_left(ray: Any) -> None:
+    """End the service of a program that was killed; ConfigError where another one runs."""
     try:
         there = ray.get_actor(NAME, namespace=NAMESPACE)
         quiet = ray.get(there.unattended.remote(), timeout=_LEFT_SECONDS)
@@ -213,7 +217,7 @@ def _attend(ray: Any, ledger: Any, signals: Signals, say: Callable[[str], None])
                 say(f"a replica did not load the bundle: {error}")
 
 
-def _failures(ray: Any, ledger: Any) -> list[StorerecError]:
+def _failures(ray: Any, ledger: Any) -> list[Exception]:
     try:
         return ray.get(ledger.attend.remote(), timeout=_LEFT_SECONDS)
     except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):  # it is being started anew
