@@ -6,8 +6,9 @@ Tables are made here: users and items drawn at random, some users far more often
 event in a hundred of an item that the catalogue lacks. Each engine reads in a process of its own. ``program_mib`` is
 its largest resident memory while events are read, the catalogue included. The others are the largest seen while the
 processes are looked at four times a second: ``program_own_mib`` without pages of Ray's object store, which processes
-share, ``workers_mib`` of all Ray's workers together, each with the pages it maps, and ``workers_own_mib`` without them.
-The object store is held at ``--store`` bytes; Ray writes what does not fit to disk.
+share, ``worker_own_mib`` the same of one worker, ``workers_own_mib`` of all processes that Ray started together (when
+the store is full there are some more, which write and read its files), and ``workers_mib`` of these with the shared
+pages, counted in each. The object store is held at ``--store`` bytes; Ray writes what does not fit to disk.
 """
 
 from __future__ import annotations
@@ -127,11 +128,12 @@ def measure(engine: str, items: Path, events: Path, workers: int, store: int) ->
 def watched(command: list[str]) -> dict[str, Any]:
     """Run a measurement and look at it and at Ray's workers meanwhile."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    largest = dict.fromkeys(("program_own_mib", "workers_mib", "workers_own_mib"), 0.0)
+    largest = dict.fromkeys(("program_own_mib", "worker_own_mib", "workers_own_mib", "workers_mib"), 0.0)
     root = psutil.Process(process.pid)
     while process.poll() is None:
         workers = [_memory_of(child) for child in _workers(root)]
-        now = (_memory_of(root)[1], sum(one for one, _ in workers), sum(own for _, own in workers))
+        own = [one for _, one in workers]
+        now = (_memory_of(root)[1], max(own, default=0.0), sum(own), sum(whole for whole, _ in workers))
         largest = {name: max(old, new) for (name, old), new in zip(largest.items(), now, strict=True)}
         time.sleep(EVERY)
     if process.returncode:
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000, help="events (2,000,000)")
     parser.add_argument("--tenfold", action="store_true", help="ten times as many events, too")
     parser.add_argument("--workers", type=int, default=2, help="Ray's workers (2)")
-    parser.add_argument("--store", type=int, default=1 << 29, help="bytes of Ray's object store (512 MiB)")
+    parser.add_argument("--store", type=int, default=1 << 30, help="bytes of Ray's object store (1 GiB)")
     given = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as name:
