@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 
 import polars as pl
 import pytest
@@ -115,3 +116,9 @@ def test_json_file_that_is_one_array(tmp_path):
     path.write_text('[\n{"x": 1}\n]\n')
     with pytest.raises(DataError, match="line 1: not valid JSON"):
         read(path, None, ["x"])
+
+
+def test_a_bad_row_reaches_another_process_whole():
+    error = RowError("the item id is empty", file="e.csv", line=3, field="item_id")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (RowError, str(error), vars(error))
