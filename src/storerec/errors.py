@@ -6,12 +6,6 @@ from functools import partial
 from typing import Any
 
 
-from __future__ import annotations
-
-from functools import partial
-from typing import Any
-
-
 class StorerecError(Exception):
     """Base of all errors raised on purpose by storerec; the command line prints it as one line, without traceback."""
 
@@ -38,10 +32,6 @@ class RowError(DataError):
         where = f"{file}, line {line}" + (f", field '{field}'" if field else "")
         super().__init__(f"{where}: {reason}")
         self.file, self.line, self.field, self.reason = file, line, field, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Reach another process whole: an exception is otherwise made again from its text alone."""
-        return partial(RowError, file=self.file, line=self.line, field=self.field), (self.reason,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it comes whole from another process: by default only the text would be passed on."""
