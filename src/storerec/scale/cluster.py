@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from storerec.errors import ConfigError, MissingExtraError
@@ -18,7 +19,8 @@ _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # Workers run in the program's own environment; Ray would otherwise look for `uv run` and make a new one.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A worker that asked for no GPU must not see any: all of them would take the first.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DEDUP_LOGS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -68,7 +70,8 @@ def _connect(ray: Any, config: RayConfig) -> None:
         if config.cpus_per_worker * config.workers > (os.cpu_count() or 1):
             where["num_cpus"] = int(config.cpus_per_worker * config.workers)
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        with _deaf():
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
@@ -76,6 +79,19 @@ def _connect(ray: Any, config: RayConfig) -> None:
             if config.address
             else f"Ray could not be started on this machine ({first})"
         ) from None
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Without what Ray's own library writes to standard error, whose log level is itself told there as it is set."""
+    with Path(os.devnull).open("wb") as nothing:
+        kept = os.dup(2)
+        try:
+            os.dup2(nothing.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_reachable(address: str) -> None:
