@@ -100,7 +100,7 @@ def one_file(place: Place) -> File:
     info = _info(system, path, name)
     if info.type == fs.FileType.Directory:
         raise DataError(f"{name}: is a folder, not a file")
-    return File(name, path, info.size or 0, system)
+    return File(name, path, _size(info), system)
 
 
 def table_files(place: Place) -> tuple[File, ...]:
@@ -121,7 +121,7 @@ def table_files(place: Place) -> tuple[File, ...]:
     system, path, name = _resolved(place)
     info = _info(system, path, name)
     if info.type != fs.FileType.Directory:
-        return (File(name, path, info.size or 0, system),)
+        return (File(name, path, _size(info), system),)
     with _reaching(name):
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
     inner = {one: PurePath(one.path.lstrip("/")).relative_to(path.strip("/")).parts for one in found}
@@ -133,7 +133,7 @@ def table_files(place: Place) -> tuple[File, ...]:
     files = sorted((one for one in shown if one.type == fs.FileType.File), key=shown.__getitem__)
     if not files:
         raise DataError(f"{name}: is a folder without files")
-    return tuple(File(_joined(place, name, shown[one]), one.path, one.size or 0, system) for one in files)
+    return tuple(File(_joined(place, name, shown[one]), one.path, _size(one), system) for one in files)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def _resolved(place: str | Path) -> tuple[fs.FileSystem, str, str]:
     """File system, path in it, and the name for messages."""
     name = name_of(place)
     if not is_url(place):
-        return fs.LocalFileSystem(), Path(place).as_posix(), name
+        return fs.LocalFileSystem(), Path(place).absolute().as_posix(), name  # workers run in other folders
     url = str(place)
     with _reaching(name):
         try:
@@ -204,6 +204,11 @@ def _info(system: fs.FileSystem, path: str, name: str) -> fs.FileInfo:
     if info.type == fs.FileType.NotFound:
         raise DataError(f"{name}: no such file")
     return info
+
+
+def _size(info: fs.FileInfo) -> int:
+    """Bytes of a file; 1 where a server does not say, since only who reads it can tell whether it is empty."""
+    return 1 if info.size is None else int(info.size)
 
 
 def _joined(place: str | Path, name: str, parts: tuple[str, ...]) -> str:

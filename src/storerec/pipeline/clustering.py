@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,15 +95,18 @@ def drawn_of(run: RunFolder) -> Drawn:
 def _write(run: RunFolder, codes: NDArray[np.int32], sums: ClusterSums) -> None:
     settings, clusterer = run.config.codes, run.clusterer
     reassigned = settings.policy == "reassign"
-    table = CodeTable.build(
-        codes,
-        clusterer.sizes,
-        policy=settings.policy,
-        distances=clusterer.distances(run.dense.whole()) if reassigned else None,
-        counts=run.split.train.item_counts(len(codes)),
-        smoothing=settings.smoothing,
-        folder=run.work("table"),
-    )
+    run.work("table").mkdir(parents=True, exist_ok=True)
+    # what is mapped stays when its name is gone; a folder of its own, since the same command may run twice
+    with tempfile.TemporaryDirectory(dir=run.work("table"), ignore_cleanup_errors=True) as own:
+        table = CodeTable.build(
+            codes,
+            clusterer.sizes,
+            policy=settings.policy,
+            distances=clusterer.distances(run.dense.whole()) if reassigned else None,
+            counts=run.split.train.item_counts(len(codes)),
+            smoothing=settings.smoothing,
+            folder=Path(own),
+        )
     means = _means(run, table) if reassigned else sums.means(clusterer.back())
     save_arrays(run.file("means"), {f"means.{position}": one for position, one in enumerate(means)})
     write_json(run.path / "codes.json", table.report().to_json())

@@ -43,10 +43,10 @@ class EncodeChunks:
 def encode(run: RunFolder, progress: Progress, engine: Engine) -> None:
     """Encode every item of the run; chunks that stand, of the same weights and arithmetic, stay."""
     weights = hashlib.sha256(run.file("tokenizer").read_bytes()).hexdigest()
-    identity = encoding_identity(run.config.tokenizer, run.options, weights, run.data)
+    device = engine.device(run.options)
+    identity = encoding_identity(run.config.tokenizer, run.options, device, weights, run.data)
     task = EncodeChunks(run, identity, (len(run.catalogue), *run.arrays("tokenizer")["dense_tokens"].shape))
-    missing = task.files.missing()
-    processes.barrier()  # all of them look before one writes
+    missing = processes.by_first(task.files.missing)
     parts = [task.files.part(number) for number in missing]
     left = sum(part.stop - part.start for part in parts)
     bar = progress.start("encoding items", len(run.catalogue), done=len(run.catalogue) - left, unit="item")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.data.readers import read_events
 from storerec.llm import processes
+from storerec.llm.precision import pick_device
 from storerec.llm.progress import Progress
 
 P = TypeVar("P", contravariant=True)
@@ -33,6 +36,10 @@ class Engine(Protocol):
         """Results of ``task`` for all pieces, in their order. A piece may be worked on twice, if a process is lost."""
         ...
 
+    def device(self, options: RunOptions) -> str:
+        """Type of the device that tasks compute on: ``cpu``, ``cuda`` or ``mps``."""
+        ...
+
     def train(self, training: Callable[[Progress], None], progress: Progress) -> None:
         """Call ``training`` in as many processes as train together; it resumes from its own checkpoints."""
         ...
@@ -55,10 +62,23 @@ class LocalEngine:
                 work = task.open()
                 yield from map(work, pieces)
             return
-        own = pieces[processes.rank() :: processes.world()]
-        found = processes.together(lambda: [work(piece) for work in [task.open()] for piece in own])
-        for number in range(len(pieces)):
-            yield found[number % processes.world()][number // processes.world()]
+        opened: list[Callable[[Any], R]] = []
+
+        def own(at: int) -> R | None:
+            if at >= len(pieces):
+                return None
+            if not opened:
+                opened.append(task.open())
+            return opened[0](pieces[at])
+
+        # in rounds: an error ends all at once, and no process keeps the results of all pieces
+        for start in range(0, len(pieces), processes.world()):
+            found: list[Any] = processes.together(partial(own, start + processes.rank()))
+            yield from found[: len(pieces) - start]
+
+    def device(self, options: RunOptions) -> str:
+        """Type of this machine's device, as the options choose it."""
+        return pick_device(options).type
 
     def train(self, training: Callable[[Progress], None], progress: Progress) -> None:
         """Call it here; under torchrun every process does."""

@@ -42,7 +42,7 @@ def evaluate_run(
     usual = exclude_history is None or exclude_history == settings.exclude_history
     if not usual:
         settings = settings.model_copy(update={"exclude_history": exclude_history})
-    lists = RunLists(run, which, engine or LocalEngine(), progress or Progress(enabled=False))
+    lists = RunLists(run, engine or LocalEngine(), progress or Progress(enabled=False))
     result = measure(lists, run.split, which, run.table, settings, run.options.seed)
     if not processes.is_first():
         return result

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -46,8 +47,12 @@ class RunFolder:
         self.path, self.config, self.options = path, config, options
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the folder again; it reads what it needs."""
-        return RunFolder, (self.path.resolve(), self.config, self.options)
+        """Another process, which may run in another folder, opens this one again and reads what it needs."""
+        backbone = self.config.backbone
+        if (place := Path(backbone.name).expanduser()).exists():
+            backbone = backbone.model_copy(update={"name": str(place.resolve())})
+        config = self.config.model_copy(update={"backbone": backbone})
+        return RunFolder, (self.path.resolve(), config, self.options)
 
     @classmethod
     def create(
@@ -169,10 +174,16 @@ class RunFolder:
     def recommender(self) -> Recommender:
         """The trained recommender, on the tokenizer's weights."""
         self.tokenizer  # noqa: B018 - its adapter must be on the backbone first
-        tree = CodeTree.from_table(self.table, folder=self.work("tree"))
+        tree = self._tree()
         model = Recommender(self.backbone, self.config.recommender, tree, None, seed=self.options.seed)
         model.load_state_dict(self.tensors("recommender"))
         return model.requires_grad_(False).eval()
+
+    def _tree(self) -> CodeTree:
+        """The tree of the run's codes; a large one in files of this process alone: others may make theirs now."""
+        self.work("tree").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.work("tree"), ignore_cleanup_errors=True) as own:
+            return CodeTree.from_table(self.table, folder=Path(own))  # what is mapped stays when its name is gone
 
     @cached_property
     def scorer(self) -> CodeScorer | None:

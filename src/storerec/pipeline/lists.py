@@ -11,7 +11,6 @@ from storerec.data.histories import Histories
 from storerec.llm.progress import Progress
 from storerec.pipeline.engine import Engine
 from storerec.pipeline.folder import RunFolder
-from storerec.pipeline.measuring import held_out
 from storerec.systems.base import Exclusions, RankedLists
 from storerec.systems.store import StoreSystem
 
@@ -21,27 +20,21 @@ _USERS = 500
 
 @dataclass(frozen=True)
 class RankUsers:
-    """Ranks the catalogue for users of a run's held-out cases, given as slices of them."""
+    """Ranks the catalogue for users, whose histories come with the pieces: a worker need not read all of them."""
 
     run: RunFolder
-    which: str
     k: int
-    exclude_history: bool
+    exclude: Exclusions
 
-    def open(self) -> Callable[[slice], RankedLists]:
+    def open(self) -> Callable[[Histories], RankedLists]:
         """Load the trained model."""
-        run, exclude = self.run, Exclusions(history=self.exclude_history)
+        run = self.run
         system = StoreSystem(run.recommender, run.table, run.config.search, run.options)
-        histories = held_out(run.split, self.which).histories
-
-        def rank(part: slice) -> RankedLists:
-            return system.recommend(histories.select(np.arange(part.start, part.stop)), self.k, exclude=exclude)
-
-        return rank
+        return lambda histories: system.recommend(histories, self.k, exclude=self.exclude)
 
 
 class RunLists:
-    """STORE of a run as a system whose lists an engine makes, for the held-out users alone.
+    """STORE of a run as a system whose lists an engine makes.
 
     Whose batch a user is in depends on the piece of :data:`_USERS` users alone, so that lists are the same on every
     engine to the last digit.
@@ -50,15 +43,14 @@ class RunLists:
     name = "store"
     own_batches = True  # the engine cuts the users into pieces
 
-    def __init__(self, run: RunFolder, which: str, engine: Engine, progress: Progress) -> None:
-        self._run, self._which, self._engine, self._progress = run, which, engine, progress
+    def __init__(self, run: RunFolder, engine: Engine, progress: Progress) -> None:
+        self._run, self._engine, self._progress = run, engine, progress
 
     def recommend(self, histories: Histories, k: int, *, exclude: Exclusions) -> RankedLists:
-        """Lists of the best ``k`` items; ``histories`` must be those of the held-out cases, in their order."""
+        """Lists of the best ``k`` items of each user."""
         users = len(histories)
-        assert users == len(held_out(self._run.split, self._which))
-        task = RankUsers(self._run, self._which, k, exclude.history)
-        pieces = [slice(start, min(start + _USERS, users)) for start in range(0, users, _USERS)]
+        task = RankUsers(self._run, k, exclude)
+        pieces = [histories.select(np.arange(s, min(s + _USERS, users))) for s in range(0, users, _USERS)]
         bar = self._progress.start("recommending", users, unit="user")
         found = []
         for lists in self._engine.over(task, pieces):

@@ -62,11 +62,9 @@ def fit(run: RunFolder, progress: Progress, engine: Engine | None = None) -> STO
 
 def _done(run: RunFolder, *results: str) -> bool:
     """Whether results stand, as all processes that compute together see it before any of them goes on."""
-    there = run.has(*results)
-    processes.barrier()
-    return there
+    return processes.by_first(lambda: run.has(*results))
 
 
 def _need(run: RunFolder, result: str, verb: str) -> None:
-    if not run.has(result):
+    if not _done(run, result):
         raise TrainingError(f"{run.path}: {result.replace('_', ' ')} missing; run `storerec {verb} {run.path}` first")

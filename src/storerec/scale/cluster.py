@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -67,8 +68,9 @@ def _connect(ray: Any, config: RayConfig) -> None:
     where: dict[str, Any] = {"address": config.address or "local"}
     if config.address is None:
         where |= {"include_dashboard": False}
-        if config.cpus_per_worker * config.workers > (os.cpu_count() or 1):
-            where["num_cpus"] = int(config.cpus_per_worker * config.workers)
+        wanted = math.ceil(config.cpus_per_worker * max(config.workers, config.train_workers or 0))
+        if wanted > (os.cpu_count() or 1):  # more workers than cores take turns
+            where["num_cpus"] = wanted
     try:
         with _deaf():
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
@@ -121,10 +123,15 @@ def _quiet_data() -> None:
 def _check_room(ray: Any, config: RayConfig) -> None:
     """Ray would wait for ever for what no node has."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for name, flag, need in (
-        ("CPU", "cpus_per_worker", config.cpus_per_worker),
-        ("GPU", "gpus_per_worker", config.gpus_per_worker),
-    ):
+    need = {
+        "CPU": ("cpus_per_worker", config.cpus_per_worker),
+        "GPU": ("gpus_per_worker", config.gpus_per_worker),
+        "memory": ("memory_per_worker", float(config.memory_per_worker or 0)),
+    }
+    for name, (flag, wanted) in need.items():
         most = max((float(node.get(name, 0.0)) for node in nodes), default=0.0)
-        if need > most:
-            raise ConfigError(f"{flag} is {need:g}, but no node of the cluster has more than {most:g} {name}")
+        if wanted > most:
+            raise ConfigError(f"{flag} is {wanted:g}, but no node of the cluster has more than {most:g} {name}")
+    if not any(all(node.get(name, 0.0) >= wanted for name, (_, wanted) in need.items()) for node in nodes):
+        flags = ", ".join(flag for flag, _ in need.values())
+        raise ConfigError(f"no node of the cluster has all that a worker takes: {flags}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from storerec.config import Config
 
@@ -35,3 +37,12 @@ class RayConfig(Config):
 
     memory_per_worker: int | None = Field(default=None, ge=1)
     """Bytes of memory to reserve for each; None reserves none."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        for name in ("cpus_per_worker", "gpus_per_worker"):
+            if (value := getattr(self, name)) > 1 and value != int(value):
+                raise ValueError(f"{name} above 1 must be a whole number, got {value:g}")
+        if self.min_workers is not None and self.min_workers > (most := self.train_workers or self.workers):
+            raise ValueError(f"min_workers is {self.min_workers}, more than the {most} that train")
+        return self

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.llm.progress import Progress
@@ -46,6 +47,12 @@ class RayEngine:
     def over(self, task: Task[Any, R], pieces: Sequence[Any]) -> Iterator[R]:
         """Results of all pieces in their order, by actors of Ray Data that opened the task once."""
         return over_pieces(self._ray, self.config, task, pieces)
+
+    def device(self, options: RunOptions) -> str:
+        """Type of the workers' device: a GPU where each was given one, or a part of one."""
+        if options.device != "auto":
+            return options.device
+        return "cuda" if self.config.gpus_per_worker else "cpu"
 
     def train(self, training: Callable[[Progress], None], progress: Progress) -> None:
         """Call ``training`` in the workers of a Ray Train run, which resumes when one is lost."""

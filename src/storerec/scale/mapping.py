@@ -11,27 +11,30 @@ from storerec.scale.config import RayConfig
 
 _PIECE, _RESULT = "piece", "result"
 
+_FAULTS = (StorerecError, OSError)
+"""What the user is told in a line, by any engine: faults of data and settings, and of the machine (a full disk)."""
+
 
 class _Worker:
     """An actor's state: the opened task. Its errors are results, so that the user's own reach the user as they are."""
 
     def __init__(self, task: Task[Any, Any], threads: int) -> None:
         limit_threads(threads)
-        self._fault: StorerecError | None = None
+        self._fault: Exception | None = None
         try:
             self._work: Callable[[Any], Any] = task.open()
-        except StorerecError as error:
+        except _FAULTS as error:
             self._fault = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {_RESULT: _objects([self._result(number, piece) for number, piece in batch[_PIECE]])}
 
-    def _result(self, number: int, piece: Any) -> tuple[int, Any, StorerecError | None]:
+    def _result(self, number: int, piece: Any) -> tuple[int, Any, Exception | None]:
         if self._fault is not None:
             return number, None, self._fault
         try:
             return number, self._work(piece), None
-        except StorerecError as error:
+        except _FAULTS as error:
             return number, None, error
 
 

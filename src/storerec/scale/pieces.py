@@ -90,7 +90,11 @@ def estimated_events(pieces: Sequence[Piece], *, sequences: bool) -> int:
     )
 
 
+_MOST_TASKS = 512
+"""The shuffle keeps a reference for each pair of tasks, in the program's memory."""
+
+
 def tasks_of(pieces: Sequence[Piece], workers: int) -> int:
     """Into how many tasks pieces are divided, in order: small files go together, a task for each would take longer."""
     files = {piece.file.name: piece.file.size for piece in pieces}
-    return min(len(pieces), max(_TASKS * workers, sum(files.values()) // _TASK_BYTES))
+    return min(len(pieces), max(_TASKS * workers, min(sum(files.values()) // _TASK_BYTES, _MOST_TASKS)))

@@ -130,6 +130,8 @@ class DenseFiles:
     def finish(self) -> None:
         """Say that all chunks are there, and delete what other identities left."""
         write_json(self._folder / f"{_NAME}.json", self._about.model_dump())
+        for half in (self._folder / _NAME / self._about.identity).glob("*/.*.tmp"):  # of processes that were killed
+            half.unlink(missing_ok=True)
         for other in (self._folder / _NAME).iterdir():
             if other.name != self._about.identity:
                 shutil.rmtree(other, ignore_errors=True)

@@ -47,7 +47,8 @@ def encode_items(
     parts = [slice(start, start + size) for start in range(0, len(catalogue), size)]
     kept = None
     if folder is not None:
-        identity = encoding_identity(model.settings, options, _weights_digest(model), _text_digest(catalogue))
+        weights, text = _weights_digest(model), _text_digest(catalogue)
+        identity = encoding_identity(model.settings, options, model.backbone.device.type, weights, text)
         kept = DenseFiles.begin(folder, identity, shape, size)
     result = np.empty(shape, np.float32)
     missing = range(len(parts)) if kept is None else kept.missing()
@@ -92,12 +93,14 @@ def encoding_layers(model: DenseTokenizer, options: RunOptions) -> InferenceLaye
     return inference_layers(model.base, model.backbone.word_embeddings, [ADAPTER], dtype, fused=options.fused)
 
 
-def encoding_identity(settings: TokenizerConfig, options: RunOptions, weights: str, text: str) -> str:
+def encoding_identity(settings: TokenizerConfig, options: RunOptions, device: str, weights: str, text: str) -> str:
     """Digest of all that decides dense tokens; ``weights`` says which tokenizer's, ``text`` of which items.
 
-    The kind of processor is not in it: a cluster's workers are taken to be of one kind.
+    ``device`` is the type of the one that encodes. Of processors the model is not in it: a cluster's workers are taken
+    to be of one kind.
     """
-    how = f"{options.device} {options.inference_dtype} {options.dtype} {options.fused} {settings.encode_tokens}"
+    dtype = pick_dtype(options.inference_dtype, torch.device(device))
+    how = f"{device} {dtype} {options.dtype} {options.fused} {settings.encode_tokens}"
     return hashlib.sha256(f"{how} {settings.encode_chunk} {weights} {text}".encode()).hexdigest()
 
 
