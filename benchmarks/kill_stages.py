@@ -38,7 +38,7 @@ QUIET = Progress(enabled=False)
 def prepared(folder: Path, items: int) -> RunFolder:
     """A run encoded and clustered by the local engine."""
     write_items(folder / "items", items)
-    write_events(folder / "events", 2000, items, 20_000)
+    write_events(folder / "events", 6000, items, 60_000)
     config = settings(tiny_backbone(folder / "backbone"))
     config["tokenizer"]["encode_chunk"] = max(1, items // 120)
     catalogue = read_items(str(folder / "items"))
