@@ -110,7 +110,7 @@ def _write(run: RunFolder, codes: NDArray[np.int32], sums: ClusterSums) -> None:
     means = _means(run, table) if reassigned else sums.means(clusterer.back())
     save_arrays(run.file("means"), {f"means.{position}": one for position, one in enumerate(means)})
     write_json(run.path / "codes.json", table.report().to_json())
-    save_arrays(run.file("table"), table.arrays())  # the last: with it the stage is done
+    save_arrays(run.file("table"), table.arrays(derived=True))  # the last: with it the stage is done
 
 
 def cluster_means(run: RunFolder) -> list[NDArray[np.float32]]:
