@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,11 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
-from tests.llm import together
+from tests.llm import others, together
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 WHOLE = [*(f"recommender-{family}" for family in tiny.FAMILIES), "tokenizer-opt", "tokenizer-llama"]
+OTHERS = [f"{kind}-gpt2" for kind in others.KINDS]
 SHARDED = ["tokenizer-opt-sharded", "recommender-gpt2-sharded"]
 BEGUN = "tokenizer-opt-begun"
 SECONDS = 600
@@ -36,7 +38,7 @@ def folders(tiny_backbone, tmp_path_factory):
     go_on(two / "tokenizer-opt-resumed" / "work")
     launched = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
-         "tests.llm.together", two, *WHOLE, *SHARDED, BEGUN, "tokenizer-opt-resumed"],
+         "tests.llm.together", two, *WHOLE, *OTHERS, *SHARDED, BEGUN, "tokenizer-opt-resumed", "unseen"],
         cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr
@@ -70,7 +72,7 @@ def assert_same(found, expected, *, family):
         torch.testing.assert_close(weights[name], other_weights[name], rtol=close, atol=close, msg=name)
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", WHOLE + OTHERS)
 def test_losses_metrics_and_weights_are_those_of_one_process(folders, name):
     one, two = folders
     together.main(one, name)
@@ -103,6 +105,12 @@ def test_what_two_processes_began_one_ends(folders):
     go_on(one / "tokenizer-opt-resumed" / "work")
     together.main(one, "tokenizer-opt-resumed")
     assert_same(read(one, "tokenizer-opt-resumed"), read(two, "tokenizer-opt"), family="opt")
+
+
+def test_a_folder_that_one_process_does_not_see_is_an_error_of_both(folders):
+    first, second = read(folders[1], "unseen")[0]["errors"]
+    assert first == second
+    assert re.match(r"process 1 of 2 does not see .*/place-1/checkpoints; let all that train together see", first)
 
 
 def test_an_error_of_one_process_ends_all(tmp_path):

@@ -5,6 +5,7 @@ what the names say into ``FOLDER/NAME``, and the first process writes ``result.j
 """
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
 from storerec.data.splits import leave_one_out
+from storerec.errors import TrainingError
 from storerec.llm import processes
 from storerec.llm.backbone import Backbone, BackboneConfig
 from storerec.llm.layers import layer_list
@@ -21,6 +23,8 @@ from storerec.recommender import RecommenderConfig, SearchConfig, train_recommen
 from storerec.storage import save_tensors, write_json
 from storerec.tokenizer import TokenizerConfig, train_tokenizer
 from tests import worlds
+from tests.llm import others
+from tests.llm.test_training import Number, run
 
 ITEMS = 21
 """In batches of 5 the last has one item, so that one of two processes has none."""
@@ -82,6 +86,20 @@ def recommender(folder, family, sharded=False, *, progress=None, settings=None, 
     return logs, model.state_dict()
 
 
+def unseen(folder):
+    """Train where the second process looks for the folder elsewhere; the error of each."""
+    before = Path.cwd()
+    elsewhere = folder / f"place-{processes.rank()}"
+    elsewhere.mkdir(parents=True)
+    os.chdir(elsewhere)
+    try:
+        run(Path("checkpoints"), Number())
+    except TrainingError as error:
+        return {"errors": processes.gathered(str(error))}, {}
+    finally:
+        os.chdir(before)
+
+
 def backbone(folder, family):
     return Backbone.load(BackboneConfig(name=str(folder.parent / "backbones" / family)), options())
 
@@ -92,7 +110,13 @@ def options(sharded=False):
 
 def made(folder, name):
     """Do the training ``KIND-FAMILY[-sharded][-begun]``; one that is only begun ends after its first step."""
+    if name == "unseen":
+        return unseen(folder / name)
     kind, family, *ways = name.split("-")
+    if kind in others.KINDS:
+        return others.KINDS[kind](
+            PHASE, folder / name / "work", backbone(folder / name, family), options(), Progress(enabled=False)
+        )
     stop = {"max_minutes": 0} if "begun" in ways else {}
     return {"tokenizer": tokenizer, "recommender": recommender}[kind](
         folder / name, family, sharded="sharded" in ways, **stop

@@ -10,6 +10,7 @@ import torch
 
 from storerec.config import RunOptions
 from storerec.errors import ConfigError
+from storerec.llm import processes
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -33,16 +34,17 @@ def cpu_multiplies_bfloat16() -> bool:
 def pick_device(options: RunOptions) -> torch.device:
     """Resolve ``options.device``; ``auto`` takes CUDA, then Apple's GPU, then the CPU.
 
+    Of several processes on a machine each gets a GPU of its own.
+
     Raises
     ------
     ConfigError: this machine, or this build of torch, has no such device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if options.device == "auto":
-        return torch.device(next(name for name, found in there.items() if found))
-    if not there[options.device]:
+    if options.device != "auto" and not there[options.device]:
         raise ConfigError(f"device '{options.device}' is not there, or this build of torch cannot use it; take 'cpu'")
-    return torch.device(options.device)
+    name = next(name for name, found in there.items() if found) if options.device == "auto" else options.device
+    return processes.local_device() if name == "cuda" and processes.world() > 1 else torch.device(name)
 
 
 def check_double(options: RunOptions, device: torch.device) -> bool:

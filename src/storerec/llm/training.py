@@ -63,11 +63,12 @@ def train(
 
     Raises
     ------
-    TrainingError: the loss is not finite, or a checkpoint does not fit the model.
+    TrainingError: the loss is not finite, a checkpoint does not fit the model, or a process does not see ``folder``.
     LostProcessError: another of the processes has ended.
     ConfigError: ``sharded`` layers that are trained themselves.
     """
     last = processes.by_first(lambda: last_whole_checkpoint(folder))
+    processes.together(lambda: _check_shared(folder))
     averaging = Averaging(model, config.average) if config.average is not None else None
     callbacks: list[TrainerCallback] = [averaging] if averaging else []  # before the mark that a checkpoint is whole
     shown = progress if processes.is_first() else Progress(enabled=False)
@@ -136,6 +137,14 @@ def _run(
             layers.put_together()
     # the Trainer's closing summary is no point of the curve
     return [dict(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+
+
+def _check_shared(folder: Path) -> None:
+    if not folder.is_dir():
+        raise TrainingError(
+            f"process {processes.rank()} of {processes.world()} does not see {folder.resolve()}; let all that train "
+            "together see the run folder under the same path"
+        )
 
 
 @contextmanager

@@ -22,8 +22,8 @@ _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # paths in a configuration stand for what they do where the program was started
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Ray's usual 30 s are spent on the processes a lost one was connected to, which cannot close what is broken
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
+    # importing torch in several new processes can take longer than the usual minute; Ray would then begin over and over
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
 
 
