@@ -109,7 +109,10 @@ def options(sharded=False):
 
 
 def made(folder, name):
-    """Do the training ``KIND-FAMILY[-sharded][-begun]``; one that is only begun ends after its first step."""
+    """Do the training ``KIND-FAMILY[-trio][-sharded][-begun]``; one that is only begun ends after its first step.
+
+    Of a trio, three samples, two processes have shares of two and of one.
+    """
     if name == "unseen":
         return unseen(folder / name)
     kind, family, *ways = name.split("-")
@@ -118,8 +121,9 @@ def made(folder, name):
             PHASE, folder / name / "work", backbone(folder / name, family), options(), Progress(enabled=False)
         )
     stop = {"max_minutes": 0} if "begun" in ways else {}
+    more = {"settings": {"batch_size": 3}} if "trio" in ways else {}
     return {"tokenizer": tokenizer, "recommender": recommender}[kind](
-        folder / name, family, sharded="sharded" in ways, **stop
+        folder / name, family, sharded="sharded" in ways, **more, **stop
     )
 
 

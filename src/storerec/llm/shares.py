@@ -78,6 +78,17 @@ def parts(*targets: int) -> list[Part]:
     ]
 
 
+def agreed(one: bool) -> bool:
+    """Whether all processes say so; outside :func:`sharing`, what this one says.
+
+    For choices between ways that run the layers another number of times: sharded layers are gathered at each pass, and
+    who runs them once would leave one who runs them twice waiting for ever.
+    """
+    if _sharing.get() is None:
+        return one
+    return processes.summed([int(one)])[0] == processes.world()
+
+
 def whole_mean(mean: torch.Tensor, targets: int) -> torch.Tensor:
     """``mean`` over this process's ``targets``, multiplied by what it counts for; of no targets any number will do."""
     return mean * parts(targets)[0].weight

@@ -18,6 +18,7 @@ from storerec.llm.adapters import activate, adapter_parameters, add_adapter, mer
 from storerec.llm.backbone import Backbone
 from storerec.llm.layers import depth, dropped_updates, first_layers
 from storerec.llm.precision import arithmetic
+from storerec.llm.shares import agreed
 from storerec.llm.trainable import TrainableModule
 from storerec.recommender.branches import branch_layout
 from storerec.recommender.code_rows import CodeRows
@@ -205,7 +206,7 @@ class Recommender(TrainableModule):
             first, rest = self.branched(context, lengths, items, torch.arange(count, device=items.device))
             return torch.cat([first[:, :, None], rest], dim=2)
         read = self.drop(self.history_tokens(items)[:, :-1])
-        if read.shape[1] and self._shares and is_shared(context, lengths):
+        if agreed(bool(read.shape[1]) and self._shares and is_shared(context, lengths)):
             return behind_shared(self, context[0], read).unflatten(1, (count, len(self.sizes)))
         inputs = self.inputs(context, lengths, read)
         places = torch.arange(inputs.shape[1], device=inputs.device).expand(rows, -1)

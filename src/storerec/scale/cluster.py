@@ -74,7 +74,12 @@ def _connect(ray: Any, config: RayConfig) -> None:
     try:
         with _deaf():
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # Ray raises plain ones, too, where a busy machine is slow to start it
+        if "uthentication" in type(error).__name__:
+            raise ConfigError(
+                f"--address {config.address}: the cluster asks for a token; set RAY_AUTH_MODE=token and have the "
+                "head's ~/.ray/auth_token here and on all nodes"
+            ) from None
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"--address {config.address}: no Ray cluster can be reached there ({first})"

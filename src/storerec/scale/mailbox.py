@@ -103,8 +103,10 @@ class ShownProgress:
                 self.end()  # what a lost worker had begun
                 label, total, done, unit = rest
                 self._bars[key] = self.progress.start(label, total, done=done, unit=unit)
+            elif (bar := self._bars.get(key)) is None:
+                continue  # a late word of a lost worker
             elif kind == "at":
-                bar, (done, note) = self._bars[key], rest
+                done, note = rest
                 self.progress.advance(bar, done - bar.done)
                 self.progress.note(bar, note)
             else:

@@ -139,6 +139,8 @@ def _check_workers(ray: Any, config: RayConfig) -> None:
         if node["Alive"]:
             has = node["Resources"]
             fits = has.get("CPU", 0.0) / config.cpus_per_worker
+            if config.memory_per_worker:
+                fits = min(fits, has.get("memory", 0.0) / config.memory_per_worker)
             room += int(min(fits, has.get("GPU", 0.0) / gpus) if gpus else fits)
     if room < least:
         raise ConfigError(

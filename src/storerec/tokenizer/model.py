@@ -127,7 +127,9 @@ class DenseTokenizer(TrainableModule):
         """
         v, longest = self.settings.dense_tokens, tasks.answer.shape[1]
         if not len(tasks.item):  # a share of items without a filled attribute
-            return whole_mean(0 * dense.sum(), 0)
+            # through the layers all the same: where they are sharded, others wait for this process at each pass
+            places = lengths[:, None] + v + torch.arange(v, device=lengths.device)  # (items, v)
+            return whole_mean(0 * self._run(dense.to(self.task_tokens.dtype), places).sum(), 0)
         fill = dense * self.gain if self.settings.fill == "rescaled" else dense
         fill = fill.to(self.task_tokens.dtype)
         inputs = torch.cat(
