@@ -8,6 +8,8 @@ from storerec.bundle.journal import Change, Journal
 from storerec.errors import BundleError
 from storerec.scale import ledger as module
 from storerec.scale.ledger import Ledger
+from storerec.scale.ledger_log import LedgerLog
+from storerec.scale.replica_peers import ReplicaPeers
 
 ADD = Change("add", "a", {"title": "naïve"}, (1, 2), (0.1, 0.25), "t")
 CHANGES = [ADD, Change("update", "a", {"title": "two"}, training="t"), Change("remove", "b")]
@@ -23,10 +25,10 @@ def bundle(tmp_path):
 
 def test_what_it_wrote_is_there_for_the_next_one_and_is_not_written_again(bundle):
     first = Ledger(bundle)
-    assert first.state() == (0, 0)
+    assert first.state()[0] == 0
     assert first.write(CHANGES, 0) == 3
     after_a_kill = Ledger(bundle)
-    assert after_a_kill.state() == (3, 0)
+    assert after_a_kill.state()[0] == 3
     assert after_a_kill.write_again(CHANGES, 0) == 3  # the answer to the first attempt was lost
     assert after_a_kill.write(CHANGES, 0) is None
     assert after_a_kill.write_again([ADD], 3) == 4  # the first attempt was lost
@@ -35,6 +37,31 @@ def test_what_it_wrote_is_there_for_the_next_one_and_is_not_written_again(bundle
     assert after_a_kill.write_again([], 0) is None
     assert [one.number for one in after_a_kill.since(1, 2)] == [2, 3]
     assert len(Journal.beside(bundle).since()) == 4
+
+
+def test_a_reload_is_asked_for_by_who_asks_and_not_by_a_new_ledger(bundle):
+    log = LedgerLog("one")
+    peers = ReplicaPeers(log)
+    asked = []
+
+    def look(ledger):
+        log.reloads = ledger.state()[1]
+        asked.append(peers.reload_asked())
+
+    asked.append(peers.reload_asked())  # no ledger was asked yet
+    first = Ledger(bundle)
+    look(first)
+    assert asked == [False, False]
+    first.ask_reload()
+    first.ask_reload()
+    look(first)
+    look(first)
+    assert asked[2:] == [True, False]
+    second = Ledger(bundle)
+    look(second)
+    second.ask_reload()
+    look(second)
+    assert asked[4:] == [False, True]
 
 
 def test_one_has_the_turn_until_it_ends_or_is_not_heard_of(bundle, monkeypatch):

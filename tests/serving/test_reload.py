@@ -1,12 +1,15 @@
 """A new bundle takes the old one's place while requests go on."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import polars as pl
 
 from storerec.data.catalogue import Catalogue
+from storerec.errors import BundleError
 from storerec.pipeline import STORE, Live
 from storerec.serving import Service, ServingConfig, create_app
+from storerec.serving import service as module
 from storerec.serving.reload import BundleWatch
 from tests.serving.asynchronous import asynchronous, until
 from tests.serving.conftest import OPTIONS
@@ -115,3 +118,50 @@ def test_a_watch_sees_a_new_bundle_once_and_no_half_of_one(trained, tmp_path):
     assert [watch.changed() for watch in watches] == [False, False]
     (tmp_path / "away").rename(tmp_path / "run" / "bundle")
     assert [watch.changed() for watch in watches] == [False, False]
+
+
+class Others:
+    """Peers that ask for a reload when they are told to."""
+
+    name = "one"
+
+    def __init__(self):
+        self.asked = False
+
+    async def newest(self):
+        return 0
+
+    @asynccontextmanager
+    async def reload_turn(self):
+        yield
+
+    def reload_asked(self):
+        asked, self.asked = self.asked, False
+        return asked
+
+
+@asynchronous
+async def test_with_peers_a_reload_is_done_when_asked_for_and_tried_until_it_works(trained, monkeypatch):
+    monkeypatch.setattr(module, "_PEERS_SECONDS", 0.02)
+    broken = []
+
+    def load():
+        if broken and broken.pop():
+            raise BundleError("not whole yet")
+        return Live.open(trained, options=OPTIONS)
+
+    peers = Others()
+    service = Service(trained, load, ServingConfig(reload_seconds=0), peers=peers)
+    app = create_app(service, wait=True)
+    async with app.router.lifespan_context(app), Client(app) as client:
+        broken += [True] * 2
+        peers.asked = True
+        async with asyncio.timeout(60):
+            while not (text := (await client.get("/metrics")).text).count(
+                'storerec_reloads_total{replica="one",result="done"} 1.0'
+            ):
+                assert 'result="done"} 2' not in text
+                await asyncio.sleep(0.02)
+        assert 'storerec_reloads_total{replica="one",result="failed"} 2.0' in text
+        await asyncio.sleep(0.3)
+        assert 'result="done"} 1.0' in (await client.get("/metrics")).text  # and no more

@@ -71,9 +71,11 @@ def start_serve(config: ServingConfig, port: int) -> None:
     """Start Serve on the cluster, listening as the settings say: on its head node, or, beyond loopback, on all."""
     from ray import serve
 
+    # a replica gives up by itself what takes too long: a body has one deadline, its answer another
+    longest = 2 * config.deadline_seconds + _GRACE_SECONDS
     serve.start(
         proxy_location="HeadOnly" if config.is_local else "EveryNode",
-        http_options={"host": config.host, "port": port},
+        http_options={"host": config.host, "port": port, "request_timeout_s": longest},
         logging_config=_QUIET,
         controller_options={"runtime_env": {"env_vars": _PROXIES}},
     )

@@ -47,7 +47,8 @@ class Ledger:
     def __init__(self, bundle: Path) -> None:
         self._journal = Journal.beside(bundle)
         self._turns: dict[str, tuple[str, float]] = {}
-        self._reloads = 0
+        # begins far above what any ledger before this one counted to, so that a new one is not taken for a request
+        self._reloads = time.time_ns()
         self._failures: list[Exception] = []
         self._attended = time.monotonic()
 
@@ -55,7 +56,7 @@ class Ledger:
 
     @_told
     def state(self) -> tuple[int, int]:
-        """Number of the last change, and how often a reload was asked for."""
+        """Number of the last change, and a number that each request to reload adds one to."""
         return self._journal.last(), self._reloads
 
     @_told

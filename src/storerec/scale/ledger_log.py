@@ -34,7 +34,7 @@ class LedgerLog:
 
     Attributes
     ----------
-    reloads: how often a reload had been asked for when the ledger was last asked.
+    reloads: what the ledger counted requests to reload to when it was last asked; another ledger begins elsewhere.
     """
 
     def __init__(self, holder: str) -> None:

@@ -75,8 +75,14 @@ def _application(order: Order, name: str) -> FastAPI:
     service = Service(order.folder, load, order.config, peers=ReplicaPeers(log))
     # Serve sends requests once it has started: a replica that was lost is not replaced by one that refuses
     app = create_app(service, api_key=order.api_key, wait=True)
-    app.add_middleware(_Named, name=name.encode())
+    _name(app, name)
     return app
+
+
+def _name(app: FastAPI, name: str) -> None:
+    """Have all answers say who gave them: those of faults, too, which Starlette makes outside of its middlewares."""
+    stack = app.build_middleware_stack
+    app.build_middleware_stack = lambda: _Named(stack(), name=name.encode())  # type: ignore[method-assign]
 
 
 class _Named:

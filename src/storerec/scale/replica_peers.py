@@ -12,6 +12,8 @@ from storerec.scale.ledger_log import LedgerLog
 
 _RELOAD = "reload"
 _PAUSE_SECONDS = 0.25
+_MOST_RELOADS = 1000
+"""A count that is further from the one before is that of another ledger: each begins with its time in nanoseconds."""
 
 
 class ReplicaPeers:
@@ -43,7 +45,7 @@ class ReplicaPeers:
     def reload_asked(self) -> bool:
         """Whether a reload was asked for, as the log knows from its last question."""
         before, self._reloads = self._reloads, self._log.reloads
-        return before is not None and before != self._reloads
+        return before is not None and 0 < self._reloads - before < _MOST_RELOADS
 
     @asynccontextmanager
     async def reload_turn(self) -> AsyncIterator[None]:

@@ -105,10 +105,11 @@ def _serve(ray: Any, config: ServingConfig, *, ends: bool) -> Iterator[str]:
         with bound(config) as free:
             port = free.getsockname()[1]
     try:
-        start_serve(config, port)
+        try:
+            start_serve(config, port)
+        except (TimeoutError, ray.exceptions.RayActorError) as error:
+            raise ConfigError(f"Serve cannot listen at {config.host}, port {port} ({error})".split("\n")[0]) from None
         yield url_of(config.host, port)
-    except (TimeoutError, ray.exceptions.RayActorError) as error:
-        raise ConfigError(f"Serve cannot listen at {config.host}, port {port} ({error})".split("\n")[0]) from None
     finally:
         if not ends and not serve.status().applications:
             serve.shutdown()
@@ -136,13 +137,13 @@ def _ledger(ray: Any, bundle: Path) -> Iterator[Any]:
 
     # this node sees the bundle, for it was just looked at; another one must do where this one is lost
     place = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    ledger = (
-        ray.remote(Ledger)
-        .options(
-            name=NAME, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, num_cpus=0, scheduling_strategy=place
-        )
-        .remote(bundle)
+    made = ray.remote(Ledger).options(
+        name=NAME, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, num_cpus=0, scheduling_strategy=place
     )
+    try:
+        ledger = made.remote(bundle)
+    except ValueError:  # the name was taken since we looked
+        raise ConfigError("another `storerec serve` starts on this cluster") from None
     try:
         yield ledger
     finally:
@@ -151,13 +152,21 @@ def _ledger(ray: Any, bundle: Path) -> Iterator[Any]:
 
 def _end_what_was_left(ray: Any) -> None:
     """End the service of a program that was killed; ConfigError where another one runs."""
-    try:
-        there = ray.get_actor(NAME, namespace=NAMESPACE)
-        quiet = ray.get(there.unattended.remote(), timeout=_LEFT_SECONDS)
-    except (ValueError, ray.exceptions.RayError):  # there is none, or it is dying
-        quiet = None
-    if quiet is None:
-        return
+    until = time.monotonic() + _LEFT_SECONDS
+    quiet = None
+    while quiet is None:
+        try:
+            there = ray.get_actor(NAME, namespace=NAMESPACE)
+        except ValueError:
+            return
+        try:
+            quiet = ray.get(there.unattended.remote(), timeout=_LEFT_SECONDS)
+        except ray.exceptions.RayError:  # it is dying, or being started anew
+            if time.monotonic() > until:
+                raise ConfigError(
+                    "the ledger of another `storerec serve` is on this cluster and does not answer: end that one first"
+                ) from None
+            time.sleep(_LOOK_SECONDS)
     if quiet < _LEFT_SECONDS:
         raise ConfigError(
             "another `storerec serve` serves on this cluster: end it first; what a killed one has left is ended after "

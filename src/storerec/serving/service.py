@@ -27,6 +27,12 @@ from storerec.serving.worker import ItemStatus, NewItem, Worker
 
 _log = logging.getLogger("storerec.serving")
 
+_PEERS_SECONDS = 2.0
+"""How often to look what peers ask for, where nobody looks for new bundles."""
+
+_LONGEST_PAUSE = 128
+"""Most looks between two attempts to load a bundle that could not be loaded."""
+
 
 class Service:
     """Answers from the bundle of a folder, for many clients at a time, on one event loop.
@@ -62,7 +68,7 @@ class Service:
         self.metrics.watch_depth(lambda: self._batcher.depth)
         self._cache = AnswerCache[RecommendAnswer](config.cache_size)
         self._loading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self.ready = False
 
     # life
@@ -156,7 +162,11 @@ class Service:
         """Whether no peer has answered a change after ``number``: its client may ask here next."""
         if self._peers is None:
             return True
-        newest = await self._peers.newest()
+        try:
+            async with asyncio.timeout(self.config.deadline_seconds):
+                newest = await self._peers.newest()
+        except TimeoutError:
+            return False
         return newest is not None and newest <= number
 
     # loading
@@ -170,10 +180,11 @@ class Service:
         finally:
             self.settled.set()
         self._set_ready(True)
-        if self.config.reload_seconds:
+        if self.config.reload_seconds or self._peers is not None:
             self._spawn(self._look_around())
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> bool:
+        """Load the bundle anew; whether that went well."""
         await self.settled.wait()
         try:
             async with nullcontext() if self._peers is None else self._peers.reload_turn():
@@ -182,9 +193,10 @@ class Service:
             self.metrics.reloads.labels("failed").inc()
             ours = isinstance(error, StorerecError | RefusalError)
             _log.error("the new bundle was not loaded, the old one goes on: %s", error, exc_info=not ours)
-        else:
-            self.metrics.reloads.labels("done").inc()
-            _log.warning("the bundle was loaded anew")
+            return False
+        self.metrics.reloads.labels("done").inc()
+        _log.warning("the bundle was loaded anew")
+        return True
 
     async def _load_and_swap(self) -> None:
         """Load on a thread of its own, and take the new model's turn between two batches."""
@@ -208,12 +220,20 @@ class Service:
             self.metrics.items.set(self._worker.items)
 
     async def _look_around(self) -> None:
-        """See every now and then whether there is a new bundle, and what other processes changed."""
+        """See every now and then whether there is a new bundle, and what other processes changed.
+
+        Where there are peers a bundle that could not be loaded is tried again, with growing pauses: they would else
+        answer from different bundles for ever.
+        """
+        pause = looks = 0  # looks left until the next attempt, of as many as the last pause had
         while True:
-            await asyncio.sleep(self.config.reload_seconds)
+            await asyncio.sleep(self.config.reload_seconds or _PEERS_SECONDS)
             asked = self._peers is not None and self._peers.reload_asked()
-            if self._watch.changed() or asked:
-                await self._reload()
+            new = self.config.reload_seconds > 0 and self._watch.changed()
+            looks -= 1
+            if new or asked or (pause and looks <= 0):
+                worked = await self._reload() or self._peers is None
+                pause = looks = 0 if worked else min(max(2, 2 * pause), _LONGEST_PAUSE)
             try:
                 await self._batcher.insist("look", None)
             except Exception as error:
@@ -223,8 +243,8 @@ class Service:
         self.ready = ready
         self.metrics.ready.set(ready)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

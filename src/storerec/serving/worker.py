@@ -84,7 +84,7 @@ class Worker:
         old, self._live = self._live, live
         self._loads += 1
         if live is not None:
-            self.look()
+            self._note()
         if old is not None:
             old.close()
 
