@@ -4,9 +4,9 @@
 
 Two kinds of work. What the language model does (SmolLM2-135M, preset cpu, all cores of this machine): encoding items,
 training steps, and lists for users, measured here at three sizes. What the package itself does (reading, clustering,
-the table, metrics): the stages of ``benchmarks.two_engines``, whose results at 20,000, 200,000 and 2,000,000 items are
-read from the same folder. The model is seconds = fixed + units x slope; fixed is what the smallest run that is there
-took, or the time to begin, and the slope is the middle run's. Predicted / measured is printed for the other two.
+the table): the stages of ``benchmarks.two_engines``, whose results at 20,000, 200,000 and 2,000,000 items are read from
+the same folder. The model is a line, seconds = fixed + units / rate. Through two runs, it is held against the third,
+which is ten times larger, ten times smaller, or between them: predicted / measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from storerec.pipeline import STORE, RunFolder, StoreConfig, fit
 from storerec.systems.base import Exclusions
 
 QUIET = Progress(enabled=False)
-STAGES = {"items": "items", "events": "events", "tokenize": "items", "cluster": "items", "evaluate": "users"}
+STAGES = {"events": "events", "tokenize": "items", "cluster": "items"}
 
 
 def trained(folder: Path, items: int, users: int) -> STORE:
@@ -69,38 +69,43 @@ def timed(store: STORE, sizes: tuple[int, ...]) -> dict[str, dict[int, float]]:
     return found
 
 
-def checked(seconds: dict[int, float], fixed: float = 0.0) -> dict[str, Any]:
-    """The model of the middle size, held against the others."""
+def checked(seconds: dict[int, float]) -> dict[str, Any]:
+    """Lines through two of three runs, held against the third."""
     small, middle, large = sorted(seconds)
-    slope = max(0.0, seconds[middle] - fixed) / middle
-    ratio = {size: (fixed + slope * size) / seconds[size] for size in (small, large)}
+    fixed, slope = _line(seconds, small, large)
     return {
         "seconds": {size: round(value, 2) for size, value in seconds.items()},
-        "units_per_second": round(1 / slope, 1) if slope else None,
+        "units_per_second": round(1 / slope, 1),
         "fixed_seconds": round(fixed, 2),
-        "predicted_over_measured": {size: round(value, 2) for size, value in ratio.items()},
+        "predicted_over_measured": {
+            "ten times larger": _ratio(seconds, small, middle, large),
+            "ten times smaller": _ratio(seconds, middle, large, small),
+            "between": _ratio(seconds, small, large, middle),
+        },
     }
 
 
+def _line(seconds: dict[int, float], one: int, other: int) -> tuple[float, float]:
+    slope = (seconds[other] - seconds[one]) / (other - one)
+    return seconds[one] - slope * one, slope
+
+
+def _ratio(seconds: dict[int, float], one: int, other: int, third: int) -> float:
+    fixed, slope = _line(seconds, one, other)
+    return round((fixed + slope * third) / seconds[third], 2)
+
+
 def stages(folder: Path) -> dict[str, Any]:
-    """The same of the stages of two_engines, as far as its results are there."""
-    found = {}
-    for size in (2_000, 20_000, 200_000, 2_000_000):
-        place = folder / f"two_engines_{size}.json"
-        if place.is_file():
-            found[size] = json.loads(place.read_text())
-    if not {20_000, 200_000, 2_000_000} <= set(found):
+    """The same of the stages of two_engines, if its results are there."""
+    found = {size: folder / f"two_engines_{size}.json" for size in (20_000, 200_000, 2_000_000)}
+    if not all(place.is_file() for place in found.values()):
         return {}
-    out: dict[str, Any] = {}
-    for engine in ("local", "ray"):
-        for stage, unit in STAGES.items():
-            if stage == "evaluate":  # of as many users, whatever the size
-                continue
-            seconds = {size: found[size][engine]["seconds"][stage] for size in found if size != 2_000}
-            units = {found[size].get(unit, size): value for size, value in seconds.items()}
-            fixed = found[2_000][engine]["seconds"][stage] if 2_000 in found else 0.0
-            out[f"{engine}: {stage}, {unit}"] = checked(units, min(fixed, min(units.values())))
-    return out
+    told = {size: json.loads(place.read_text()) for size, place in found.items()}
+    return {
+        f"{engine}: {stage}, {unit}": checked({one[unit]: one[engine]["seconds"][stage] for one in told.values()})
+        for engine in ("local", "ray")
+        for stage, unit in STAGES.items()
+    }
 
 
 def main() -> None:
