@@ -138,3 +138,4 @@ def main(folder, *names):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    processes.end(0)

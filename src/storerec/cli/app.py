@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -57,4 +58,12 @@ def _common(
 
 def main() -> None:
     """Run the program; the console entry ``storerec``."""
-    app(prog_name="storerec")
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        app(prog_name="storerec")
+        return
+    from storerec.llm import processes
+
+    try:
+        app(prog_name="storerec")
+    except SystemExit as ended:
+        processes.end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
