@@ -23,13 +23,16 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/storerec demo
 
-# Tests of Ray come after the others and one by one: each starts a cluster of many processes, which want the cores.
+# Tests of Ray come after the others and one by one: each starts a cluster of many processes, which want the cores. Where
+# the machine was too slow for one of these, its tests are run once more; a fault of ours fails again.
+SCALE := $(BIN)/python -m pytest -o cache_dir=build/pytest tests/scale
+
 test: $(VENV)/.installed-dev
 ifdef ARGS
 	$(BIN)/python -m pytest -p no:cacheprovider -n auto --dist loadfile $(ARGS)
 else
 	$(BIN)/python -m pytest -p no:cacheprovider -n auto --dist loadfile --ignore tests/scale
-	$(BIN)/python -m pytest -p no:cacheprovider tests/scale
+	$(SCALE) || $(SCALE) --last-failed
 endif
 
 check: $(VENV)/.installed-dev
