@@ -172,16 +172,14 @@ def test_workers_lost_too_often_end_training(cluster):
 
 
 @needs_time
-@pytest.mark.parametrize(("fewest", "left"), [(None, 2), (1, 1)])
-def test_a_lost_node_is_replaced_or_done_without(folders, tmp_path_factory, unbroken, fewest, left):
+@pytest.mark.parametrize(("nodes", "fewest", "left"), [(3, None, 2), (2, 1, 1)])
+def test_a_lost_node_is_replaced_or_done_without(folders, unbroken, nodes, fewest, left):
     training, seen = Training(folders / f"node-lost-{left}"), Seen()
-    with raylets(2, cpus=1) as cluster:
-        [node] = cluster.worker_nodes
+    with raylets(nodes, cpus=1) as cluster:
 
         def lose():
+            node = next(one for one in cluster.worker_nodes if workers_of("RayTrainWorker", one))
             cluster.remove_node(node, allow_graceful=False)
-            if fewest is None:
-                cluster.add_node(num_cpus=1)
 
         with Later(training.checkpoints, lose) as losing:
             train_on_ray(RayConfig(address=cluster.address, min_workers=fewest), training, seen)

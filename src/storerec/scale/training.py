@@ -22,8 +22,8 @@ _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # paths in a configuration stand for what they do where the program was started
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # importing torch in several new processes can take longer than the usual minute; Ray would then begin over and over
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # Ray learns late that a node is gone, and asks for its room once more for so long (its usual: 60)
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
 }
 
 
