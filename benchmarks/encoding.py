@@ -5,12 +5,13 @@
 Items of 4 to 96 tokens, through SmolLM2-135M with the tokenizer's adapter. Ours sorts items by length and cuts batches
 by tokens, on merged layers; the other takes 32 items at a time as they come, through the adapter, as training does. The
 bound is what the layers' products alone would take for the items' own tokens, at the rate that they reach here.
-Then memory: 5,000 and 50,000 items through the first of the layers alone (all 30 would take half an hour) into a file.
+Then memory: 5,000 and 50,000 items through the first of the layers alone (all 30 would take half an hour) into files.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,16 @@ from storerec.llm.adapters import activate
 from storerec.llm.backbone import Backbone, BackboneConfig, pad_ids
 from storerec.llm.layers import first_layers
 from storerec.llm.progress import Progress
-from storerec.storage import save_arrays
-from storerec.tokenizer import ADAPTER, DenseTokenizer, TokenizerConfig, encode_items
+from storerec.tokenizer import (
+    ADAPTER,
+    DenseFiles,
+    DenseTokenizer,
+    TokenizerConfig,
+    encode_chunk,
+    encode_items,
+    encoded_shape,
+    encoding_layers,
+)
 from storerec.tokenizer.samples import content_ids
 
 WORDS = [
@@ -82,7 +91,7 @@ class Anonymous(threading.Thread):
 
 
 def stream(items: int) -> dict[str, float]:
-    """Encode ``items`` through one layer into a folder, in this process: seconds, and GiB of memory at most."""
+    """Encode ``items`` through one layer into files, as a run's chunks are: seconds, and GiB of memory at most."""
     options = RunOptions(device="cpu")
     backbone = Backbone.load(BackboneConfig(), options)
     base = first_layers(backbone.base, 1)
@@ -91,10 +100,14 @@ def stream(items: int) -> dict[str, float]:
     some = catalogue(items)
     with tempfile.TemporaryDirectory() as folder, Anonymous() as memory:
         started = time.perf_counter()
-        dense = encode_items(model, some, options, Progress(enabled=False), folder=Path(folder))
-        save_arrays(Path(folder) / "dense.safetensors", {"dense_tokens": dense})
+        shape, layers = encoded_shape(model, items), encoding_layers(model, options)
+        files = DenseFiles.begin(Path(folder), "", shape, model.settings.encode_chunk)
+        for number in files.missing():
+            chunk = Catalogue(some.frame[files.part(number)], some.title_attribute)
+            files.write(number, encode_chunk(model, chunk, layers))
+        files.finish()
         spent = time.perf_counter() - started
-    return {"items": items, "seconds": spent, "peak_gib": memory.peak, "result_gib": dense.nbytes / 2**30}
+    return {"items": items, "seconds": spent, "peak_gib": memory.peak, "result_gib": 4 * math.prod(shape) / 2**30}
 
 
 def streamed(items: int) -> dict[str, float]:
