@@ -28,9 +28,7 @@ def ranked(scores, k, banned):
 def searched(scores, new, k, share, banned=None):
     banned = np.zeros(len(new), bool) if banned is None else banned
 
-    def search(wanted, rows):
-        out = np.zeros(len(new), bool)
-        out[rows] = True
+    def search(wanted, out):
         return ranked(scores, wanted, out)
 
     users = np.ones(len(scores))
@@ -82,9 +80,9 @@ def test_nothing_is_searched_twice_without_need(share):
     scores, new = world(5)
     asked = []
 
-    def search(wanted, rows):
+    def search(wanted, out):
         asked.append(wanted)
-        return ranked(scores, wanted, np.isin(np.arange(30), rows))
+        return ranked(scores, wanted, out)
 
     none = np.zeros(30, bool)
     search_with_reserve(search, np.full(3, 10), np.full(3, share), new if share == 0 else none, none)
@@ -105,9 +103,9 @@ def test_a_list_depends_on_no_other_user_of_the_call():
     scores, new = world(7)
     asked = []
 
-    def search(wanted, rows):
+    def search(wanted, out):
         asked.append(wanted)  # a beam search is as wide as it is long
-        return ranked(scores, wanted, np.isin(np.arange(30), rows))
+        return ranked(scores, wanted, out)
 
     none = np.zeros(30, bool)
     search_with_reserve(search, np.full(3, 20), np.array([0.1, 0.1, 0.5]), new, none)
@@ -118,6 +116,6 @@ def test_a_list_depends_on_no_other_user_of_the_call():
 def test_no_user_gets_no_list():
     scores, new = world(8)
     found = search_with_reserve(
-        lambda wanted, rows: ranked(scores[:0], wanted, np.zeros(30, bool)), np.empty(0, int), np.empty(0), new, ~new
+        lambda wanted, out: ranked(scores[:0], wanted, np.zeros(30, bool)), np.empty(0, int), np.empty(0), new, ~new
     )
     assert found.items.shape == (0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,17 +177,18 @@ class CodeTree:
         """
         if allowed.shape != self.tuple_of.shape or allowed.dtype != np.bool_:
             raise DataError(f"allowed must be {self.tuple_of.shape} booleans, got {allowed.shape} {allowed.dtype}")
-        if (last := self._counted.get("last")) is not None and np.array_equal(last[0], allowed):
-            return last[1]  # servers ask for the same again and again: what was removed changes seldom
+        for mask, counted in tuple(self._counted):  # servers ask for the same two again and again: all items, new items
+            if np.array_equal(mask, allowed):
+                return counted
         counts = [np.bincount(self.tuple_of[allowed], minlength=self.nodes(self.levels)).astype(np.int64)]
         for starts in reversed(self.starts):
             counts.append(np.add.reduceat(counts[-1], starts[:-1]))  # no node is childless, so every range counts
-        self._counted["last"] = allowed.copy(), counts[::-1]
+        self._counted.append((allowed.copy(), counts[::-1]))
         return counts[::-1]
 
     @cached_property
-    def _counted(self) -> dict[str, tuple[NDArray[np.bool_], list[NDArray[np.int64]]]]:
-        return {}
+    def _counted(self) -> deque[tuple[NDArray[np.bool_], list[NDArray[np.int64]]]]:
+        return deque(maxlen=2)
 
     def arrays(self, *, derived: bool = False) -> dict[str, np.ndarray]:
         """State for saving: ``sizes``, ``tuple_of``, ``starts.l``, ``codes.l``; the rest follows.

@@ -114,7 +114,7 @@ def _batch(
     k = np.array([one.k for one in requests])
     share = np.array([store.share_for_new(one.new_share) for one in requests])
     lists = search_with_reserve(
-        lambda wanted, rows: store.system.recommend_each(histories, wanted, each, rows), k, share, store.new, banned
+        lambda wanted, out: store.system.recommend_each(histories, wanted, each, out), k, share, store.new, banned
     )
     ids, titles, codes = store.catalogue.ids, store.catalogue.titles, store.table.codes
     answers = []

@@ -229,7 +229,7 @@ class STORE(Pretrained):
         exclude = exclude or Exclusions()
 
         def search(wanted: int, banned: np.ndarray) -> RankedLists:
-            return self.system.recommend(histories, wanted, exclude=replace(exclude, items=banned))
+            return self.system.recommend(histories, wanted, exclude=replace(exclude, items=np.flatnonzero(banned)))
 
         lengths, share = np.full(len(histories), k), np.full(len(histories), self.share_for_new(new_share))
         banned = self.removed | ~exclude.allowed(len(self.catalogue))
@@ -238,7 +238,9 @@ class STORE(Pretrained):
     @property
     def new(self) -> np.ndarray:
         """(items,) bool, which were added after training."""
-        return np.arange(len(self.catalogue)) >= self.trained
+        found = np.zeros(len(self.catalogue), bool)
+        found[self.trained :] = True
+        return found
 
     def share_for_new(self, share: float | None) -> float:
         """Share of a list's places that are kept for new items, whole ones only; DataError unless within 0 and 1."""

@@ -36,7 +36,7 @@ class Filter:
         banned: np.ndarray | None,
         each: Sequence[np.ndarray] | None = None,
     ) -> Filter:
-        """From exclusions: ``own`` bans each user's history, ``banned`` rows for everyone, ``each`` for one user."""
+        """From exclusions: ``own`` bans histories, ``banned`` rows (or (items,) bool), ``each`` one user's rows."""
         allowed = np.ones(n_items, bool)
         if banned is not None:
             allowed[banned] = False
@@ -64,12 +64,14 @@ class Gate:
         self.closed: list[torch.Tensor | None] = []
         self.nodes: list[int] = []
         source = tree.source
-        below = source.leaves_below if filter_.allowed.all() else source.counts_below(filter_.allowed)
+        everyone = bool(filter_.allowed.all())  # then no node is closed: none of a tree is without items
+        below = source.leaves_below if everyone else source.counts_below(filter_.allowed)
         for level in range(tree.levels + 1):
             counts = below[level]
             self.nodes.append(len(counts))
-            closed = counts == 0
-            self.closed.append(torch.from_numpy(closed).to(tree.device) if closed.any() else None)
+            closed = None if everyone else counts == 0
+            shut = closed is not None and closed.any()
+            self.closed.append(torch.from_numpy(closed).to(tree.device) if shut else None)
             nodes = source.nodes_over(level, filter_.items)
             pairs, taken = np.unique(filter_.users * len(counts) + nodes, return_counts=True)
             full = pairs[taken == counts[pairs % len(counts)]] if len(pairs) else pairs

@@ -77,7 +77,7 @@ class BeamSearch:
         ----------
         k: items per user.
         own: never return items of the user's own history (all of it, not only the part that is read).
-        banned: rows never to return to anyone.
+        banned: rows never to return to anyone, or (items,) bool which.
         each: for each user, rows never to return to that one.
 
         Returns

@@ -59,6 +59,6 @@ class GenerativeSystem:
     def recommend_each(
         self, histories: Histories, k: int, each: Sequence[np.ndarray], banned: np.ndarray
     ) -> RankedLists:
-        """As :meth:`recommend`, with rows that one user must not get (``each``, by user) and ``banned`` for all."""
+        """As :meth:`recommend`, without rows of each user, and without those ``banned``: rows, or (items,) bool."""
         items, scores = self._search(histories, k, banned=banned, each=each, progress=self.progress)
         return RankedLists(items, scores)

@@ -16,7 +16,7 @@ def places(k: int, share: float) -> int:
 
 
 def search_with_reserve(
-    search: Callable[[int, NDArray[np.int64]], RankedLists],
+    search: Callable[[int, NDArray[np.bool_]], RankedLists],
     k: NDArray[np.int64],
     share: NDArray[np.float64],
     new: NDArray[np.bool_],
@@ -26,7 +26,7 @@ def search_with_reserve(
 
     Parameters
     ----------
-    search: gives every user so many items, without some rows.
+    search: gives every user so many items, without some: (items,) bool.
     k, share: (users,) length of each list, and share of it that is kept for new items.
     new, banned: (items,) which are new, and which are in no list.
 
@@ -35,12 +35,12 @@ def search_with_reserve(
     Lists of the longest ``k``; a user's own are the first so many of them.
     """
     longest = int(k.max(initial=1))
-    lists = search(longest, np.flatnonzero(banned))
+    lists = search(longest, banned)
     kept = any(places(*one) for one in zip(k.tolist(), share.tolist(), strict=True))
     if not kept or not (new & ~banned).any():
         return lists
     # as many as before, not as many as are kept: a search is as wide as it is long, and must not depend on other users
-    return with_reserve(lists, search(longest, np.flatnonzero(banned | ~new)), new, share)
+    return with_reserve(lists, search(longest, banned | ~new), new, share)
 
 
 def with_reserve(
