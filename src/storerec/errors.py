@@ -38,6 +38,23 @@ class RowError(DataError):
         return partial(type(self), self.reason, file=self.file, line=self.line, field=self.field), ()
 
 
+class ItemError(DataError):
+    """One item of those that are added cannot be; carries which.
+
+    Attributes
+    ----------
+    item_id: its id.
+    """
+
+    def __init__(self, reason: str, *, item_id: str) -> None:
+        super().__init__(f"item '{item_id}': {reason}")
+        self.item_id, self.reason = item_id, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As of :class:`RowError`."""
+        return partial(type(self), self.reason, item_id=self.item_id), ()
+
+
 class FetchError(StorerecError):
     """A pinned artefact could not be fetched from the package registry, or its hash differs."""
 

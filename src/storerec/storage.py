@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,25 @@ def atomic(path: Path | str) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_LEFT_SECONDS = 24 * 3600
+"""A temporary folder that nobody has written in for so long is what a killed process left."""
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """Give a folder in ``parent`` for large files that are deleted after the block, and with it what was left there.
+
+    Another process may have one beside it. Files that are mapped stay when their names are gone.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for other in parent.iterdir():
+        with suppress(OSError):  # another process may delete it, too
+            if other.is_dir() and time.time() - other.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as own:
+        yield Path(own)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -87,7 +87,7 @@ def test_items_without_text_or_attributes_are_refused_and_nothing_changes(store)
     before = store.recommend(["item-0"], 24)
     kept = pl.when(pl.col("item_id") != "new-1")
     blank = NEW.with_columns(kept.then(name).otherwise(pl.lit(" ")).alias(name) for name in ("title", "kind"))
-    with pytest.raises(DataError, match="'new-1' has no text in title, kind"):
+    with pytest.raises(DataError, match="'new-1': no text in title, kind"):
         store.add_items(Catalogue.from_frame(blank))
     with pytest.raises(ConfigError, match="lack the attribute 'kind'"):
         store.add_items(Catalogue.from_frame(NEW.drop("kind")))

@@ -39,7 +39,8 @@ class Change:
     ----------
     kind: what happened to it.
     item_id: of which item.
-    text: its attributes by name, for ``add`` and ``update``.
+    text: its attributes by name, for ``add`` and ``update``; None where an item that is there already was given codes
+        of another training.
     codes: those it was given, for ``add``; ``distances``, those of its dense tokens to their centres, squared.
     training: identity of the training whose codes these are.
     number: its place in the journal, 1-based; 0 where it is in none yet.
@@ -126,7 +127,8 @@ class Journal:
         """Write changes to disk, all or none, unless others have written after number ``after``.
 
         A text changed under a training whose bundle was replaced since is written down as changed under the one that
-        lies there now: it is newer than what that was trained on.
+        lies there now: it is newer than what that was trained on. So is the text of an item that was added; whoever
+        has the new bundle may know the item, and may have removed it.
 
         Returns
         -------
@@ -142,13 +144,18 @@ class Journal:
         return nullcontext()
 
     def _of_today(self, changes: Sequence[Change]) -> Sequence[Change]:
-        if self._bundle is None or all(one.kind != "update" for one in changes):
+        if self._bundle is None or all(one.text is None for one in changes):
             return changes
         try:
             training = Manifest.read(self._bundle).training
         except BundleError:  # for a moment there is none while another one takes its place
             return changes
-        return [replace(one, training=training) if one.kind == "update" else one for one in changes]
+        late = [one for one in changes if one.kind == "add" and one.text is not None and one.training != training]
+        return [
+            *(replace(one, training=training) if one.kind == "update" else one for one in changes),
+            *(Change("update", one.item_id, one.text, training=training) for one in late),
+            *(Change("restore", one.item_id, training=training) for one in late),
+        ]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -165,7 +172,8 @@ class Journal:
         try:
             yield
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk ends it by itself
+                connection.execute("ROLLBACK")
             raise
         with self._told():
             connection.execute("COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -34,7 +35,7 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         metavar="HOST:PORT",
-        help="Ray cluster to use ('auto' for this machine's); without it one is started here for this command.",
+        help="Ray cluster that this machine is a node of ('auto' finds it); without it one is started here.",
         show_default=False,
     ),
 ]
@@ -85,8 +86,11 @@ def chosen(name: EngineName, address: str | None, workers: int | None, config: P
         finally:
             processes.leave()
         return
+    from storerec.errors import ConfigError
     from storerec.scale.engine import RayEngine
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--engine ray starts its processes itself: call it without torchrun or accelerate launch")
     with RayEngine.started(ray_config(address, workers, config)) as engine:
         yield engine
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from storerec.codes import CodeTable
 from storerec.data.catalogue import Catalogue
-from storerec.errors import DataError
+from storerec.errors import ItemError
 from storerec.llm.progress import Progress
 from storerec.tokenizer import encode_items
 from storerec.tokenizer.samples import check_content
@@ -78,7 +78,7 @@ def read_items_text(
     Raises
     ------
     ConfigError: the items lack an attribute the tokenizer reads.
-    DataError: an item has no text to read.
+    ItemError: an item has no text to read.
     """
     read = check_content(items, store.tokenizer.settings)
     rows = store.catalogue.rows(items.ids)
@@ -98,7 +98,7 @@ def planned(store: STORE, reading: Reading) -> Addition:
 
     Raises
     ------
-    DataError: an item gets a code that the recommender has no vectors for.
+    ItemError: an item gets a code that the recommender has no vectors for.
     """
     rows = store.catalogue.rows(reading.items.ids)
     # only now: a text that somebody changed while these were read is not to be written over with what it was before
@@ -161,13 +161,13 @@ def _check_text(items: Catalogue, read: tuple[str, ...]) -> None:
     texts = items.frame.select(pl.all_horizontal(pl.col(name).str.strip_chars() == "" for name in read)).to_series()
     if texts.any():
         item = items.ids[int(np.argmax(texts.to_numpy()))]
-        raise DataError(f"item '{item}' has no text in {', '.join(read)}: its codes would say nothing; give it a text")
+        raise ItemError(f"no text in {', '.join(read)}, so its codes would say nothing; give it a text", item_id=item)
 
 
 def _check_codes(items: Catalogue, codes: np.ndarray, before: CodeTable) -> None:
     beyond = (codes >= before.sizes).any(axis=1)
     if beyond.any():
         item = items.ids[int(np.argmax(beyond))]
-        raise DataError(
-            f"item '{item}': policy 'extra' has no number left for another item of its codes; train anew with it"
+        raise ItemError(
+            "policy 'extra' has no number left for another item of its codes; train anew with it", item_id=item
         )

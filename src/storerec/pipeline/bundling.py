@@ -19,11 +19,11 @@ from storerec.data.catalogue import Catalogue
 from storerec.errors import BundleError, StorerecWarning
 from storerec.llm.backbone import Backbone, BackboneConfig
 from storerec.llm.trainable import TrainableModule
-from storerec.pipeline.additions import planned, read_items_text
 from storerec.pipeline.answers import Inspection
-from storerec.pipeline.changes import catalogue_of, inspected, let_in, replay
+from storerec.pipeline.changes import inspected, let_in, replay
 from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.store import STORE
+from storerec.pipeline.waiting import plan_waiting
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
 from storerec.tokenizer import DenseTokenizer
@@ -86,8 +86,9 @@ def load_bundle(folder: Path, *, backbone: str | None, options: RunOptions, for_
     changes = journal.since()
     journal.close()
     if waiting := replay(store, changes, training):
-        reading = read_items_text(store, catalogue_of(waiting, store.catalogue), store.encoding())
-        let_in(store, planned(store, reading), waiting)
+        addition, _ = plan_waiting(store, waiting, {})
+        if addition is not None:
+            let_in(store, addition, waiting)
         warnings.warn(
             f"{len(waiting)} items were added under another training of {folder}; they are encoded anew",
             StorerecWarning,

@@ -47,8 +47,9 @@ class Standing:
         codes = self.codes
         if change.codes is not None:
             codes = {**codes, change.training: (change.number, change.codes)}
-        text = self.text if change.text is None else change.text
-        return replace(self, text=text, training=change.training, codes=codes, updated=change.kind == "update")
+        if change.text is None:
+            return replace(self, codes=codes)
+        return replace(self, text=change.text, training=change.training, codes=codes, updated=change.kind == "update")
 
 
 def changes_of(addition: Addition, training: str) -> list[Change]:
@@ -64,6 +65,11 @@ def changes_of(addition: Addition, training: str) -> list[Change]:
         if changed:
             changes.append(Change("update", item, text, training=training))
     return changes
+
+
+def encoded_anew(addition: Addition, training: str) -> list[Change]:
+    """What an addition of items that waited writes into the journal: their codes, as their texts are another's."""
+    return [replace(change, text=None) for change in changes_of(addition, training)]
 
 
 def replay(

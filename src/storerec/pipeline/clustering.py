@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from storerec.llm import processes
 from storerec.llm.progress import Progress
 from storerec.pipeline.engine import Engine
 from storerec.pipeline.folder import RunFolder
-from storerec.storage import save_arrays, write_json
+from storerec.storage import save_arrays, scratch, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +93,7 @@ def drawn_of(run: RunFolder) -> Drawn:
 def _write(run: RunFolder, codes: NDArray[np.int32], sums: ClusterSums) -> None:
     settings, clusterer = run.config.codes, run.clusterer
     reassigned = settings.policy == "reassign"
-    run.work("table").mkdir(parents=True, exist_ok=True)
-    # what is mapped stays when its name is gone; a folder of its own, since the same command may run twice
-    with tempfile.TemporaryDirectory(dir=run.work("table"), ignore_cleanup_errors=True) as own:
+    with scratch(run.work("table")) as own:
         table = CodeTable.build(
             codes,
             clusterer.sizes,
@@ -105,7 +101,7 @@ def _write(run: RunFolder, codes: NDArray[np.int32], sums: ClusterSums) -> None:
             distances=clusterer.distances(run.dense.whole()) if reassigned else None,
             counts=run.split.train.item_counts(len(codes)),
             smoothing=settings.smoothing,
-            folder=Path(own),
+            folder=own,
         )
     means = _means(run, table) if reassigned else sums.means(clusterer.back())
     save_arrays(run.file("means"), {f"means.{position}": one for position, one in enumerate(means)})

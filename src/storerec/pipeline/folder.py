@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +23,7 @@ from storerec.llm.backbone import Backbone
 from storerec.pipeline.config import StoreConfig
 from storerec.recommender import Recommender
 from storerec.recommender.scoring import CodeScorer, ScorerConfig
-from storerec.storage import map_arrays, write_json
+from storerec.storage import map_arrays, scratch, write_json
 from storerec.tokenizer import DenseFiles, DenseTokenizer
 from storerec.tokenizer.dense_files import WholeVectors
 from storerec.tokenizer.samples import Attributes
@@ -181,9 +180,8 @@ class RunFolder:
 
     def _tree(self) -> CodeTree:
         """The tree of the run's codes; a large one in files of this process alone: others may make theirs now."""
-        self.work("tree").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.work("tree"), ignore_cleanup_errors=True) as own:
-            return CodeTree.from_table(self.table, folder=Path(own))  # what is mapped stays when its name is gone
+        with scratch(self.work("tree")) as own:
+            return CodeTree.from_table(self.table, folder=own)
 
     @cached_property
     def scorer(self) -> CodeScorer | None:

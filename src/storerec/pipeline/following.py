@@ -8,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 
 from storerec.bundle.journal import Change, ChangeLog
-from storerec.pipeline.additions import Reading, planned, read_items_text
-from storerec.pipeline.changes import Standing, catalogue_of, changes_of, let_in, replay
+from storerec.pipeline.changes import Standing, encoded_anew, let_in, replay
 from storerec.pipeline.store import STORE
+from storerec.pipeline.waiting import plan_waiting
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class Follower:
         self.store, self._log, self._training = store, log, training
         self.done, self._version, self._opened = 0, -1, False
         self._waiting: Mapping[str, Standing] = {}
+        self._aside = dict[str, Standing]()  # of these, those that cannot be let in as they are
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -44,7 +45,7 @@ class Follower:
         if version == self._version:
             return
         self._take_in()
-        if self._waiting:
+        if self._open():
             self._encode_waiting()
         self._version = version
 
@@ -58,11 +59,16 @@ class Follower:
         while True:
             self.catch_up()
             planned = plan()
-            number = self._log.write(changes(planned), after=self.done)
+            written = [*changes(planned)]
+            added = {change.item_id for change in written if change.kind == "add"}
+            back = [item for item in self._waiting if item in added and self._waiting[item].removed]
+            written += [Change("restore", item, training=self._training) for item in back]
+            number = self._log.write(written, after=self.done)
             if number is not None:
                 break
             self._version = -1
         self._do(lambda: do(planned), number)
+        self._waiting = {item: one for item, one in self._waiting.items() if item not in added}
         return planned
 
     def _do(self, change: Callable[[], object], number: int) -> None:
@@ -80,20 +86,22 @@ class Follower:
         self.done = max([self.done, *(change.number for change in changes)])
         self._opened = True
 
+    def _open(self) -> dict[str, Standing]:
+        """Items that wait, without those that could not be let in and are as they were then."""
+        return {item: one for item, one in self._waiting.items() if self._aside.get(item) != one}
+
     def _encode_waiting(self) -> None:
         """Encode items of other trainings, but for those that another process was faster with."""
         read: dict[str, np.ndarray] = {}
         with self._log.turn(f"encode {self._training}"):
             self._take_in()
-            while waiting := self._waiting:
-                if unread := {item: one for item, one in waiting.items() if item not in read}:
-                    texts = catalogue_of(unread, self.store.catalogue)
-                    read |= zip(unread, read_items_text(self.store, texts, self.store.encoding()).dense, strict=True)
-                items = catalogue_of(waiting, self.store.catalogue)
-                addition = planned(self.store, Reading(items, np.stack([read[item] for item in waiting])))
-                number = self._log.write(changes_of(addition, self._training), after=self.done)
-                if number is None:
-                    self._take_in()
-                    continue
-                self._do(lambda: let_in(self.store, addition, waiting), number)  # noqa: B023 - called at once
-                self._waiting = {}
+            while waiting := self._open():
+                addition, aside = plan_waiting(self.store, waiting, read)
+                if addition is not None:
+                    number = self._log.write(encoded_anew(addition, self._training), after=self.done)
+                    if number is None:
+                        self._take_in()
+                        continue
+                    self._do(lambda: let_in(self.store, addition, waiting), number)  # noqa: B023 - called at once
+                kept = {item: one for item, one in self._waiting.items() if item in aside or item not in waiting}
+                self._waiting, self._aside = kept, {item: kept[item] for item in kept}

@@ -80,6 +80,11 @@ def _connect(ray: Any, config: RayConfig) -> None:
                 f"--address {config.address}: the cluster asks for a token; set RAY_AUTH_MODE=token and have the "
                 "head's ~/.ray/auth_token here and on all nodes"
             ) from None
+        if "node info" in str(error):
+            raise ConfigError(
+                f"--address {config.address}: this machine is no node of that cluster; run `ray start --address "
+                f"{config.address}` on it first, or the command on one of the cluster's"
+            ) from None
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"--address {config.address}: no Ray cluster can be reached there ({first})"

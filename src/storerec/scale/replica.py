@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from storerec.config import RunOptions
 from storerec.errors import StorerecError
+from storerec.pipeline.bundling import bundle_folder
+from storerec.pipeline.config import StoreConfig
 from storerec.pipeline.live import Live
 from storerec.scale.front import REPLICA
 from storerec.scale.ledger_log import LedgerLog
@@ -28,6 +30,8 @@ class Order:
     Attributes
     ----------
     folder: a bundle, or a run folder with one, at the same path on every node.
+    backbone: the language model's place, where it is another one than the bundle says.
+    started_in: where such places begin that are not absolute; replicas run in other folders.
     """
 
     folder: Path
@@ -35,6 +39,13 @@ class Order:
     options: RunOptions
     backbone: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    started_in: Path = Path()
+
+    def backbone_place(self) -> str | None:
+        """``backbone`` as replicas find it; None where the bundle of now names one that they find."""
+        name = self.backbone or StoreConfig.read(bundle_folder(self.folder) / "config.json").backbone.name
+        place = self.started_in / Path(name).expanduser()
+        return str(place) if place.exists() and not Path(name).is_absolute() else self.backbone
 
 
 class Replica:
@@ -61,10 +72,12 @@ def builder(order: Order) -> Callable[[], FastAPI]:
 
 def _application(order: Order, name: str) -> FastAPI:
     log = LedgerLog(name)
+    peers = ReplicaPeers(log)
 
     def load() -> Live:
         try:
-            return Live.open(order.folder, backbone=order.backbone, options=order.options, log=log)
+            peers.loads()
+            return Live.open(order.folder, backbone=order.backbone_place(), options=order.options, log=log)
         except StorerecError as error:
             log.ask("fail", error)
             raise
@@ -72,7 +85,7 @@ def _application(order: Order, name: str) -> FastAPI:
             log.ask("fail", RuntimeError(traceback.format_exc()))
             raise
 
-    service = Service(order.folder, load, order.config, peers=ReplicaPeers(log))
+    service = Service(order.folder, load, order.config, peers=peers)
     # Serve sends requests once it has started: a replica that was lost is not replaced by one that refuses
     app = create_app(service, api_key=order.api_key, wait=True)
     _name(app, name)

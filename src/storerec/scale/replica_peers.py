@@ -42,6 +42,11 @@ class ReplicaPeers:
             return None
         return told[0] if isinstance(told, tuple) else None
 
+    def loads(self) -> None:
+        """A bundle is about to be read: what is asked for from now on is asked of the one that comes after it."""
+        self._log.version()
+        self._reloads = self._log.reloads
+
     def reload_asked(self) -> bool:
         """Whether a reload was asked for, as the log knows from its last question."""
         before, self._reloads = self._reloads, self._log.reloads

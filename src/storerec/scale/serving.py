@@ -64,7 +64,7 @@ def serve_replicas(
         raise ConfigError(f"--max-replicas {max_replicas}: fewer than the {ray_config.workers} of --workers")
     bundle = bundle_folder(folder.resolve())
     Manifest.read(bundle)
-    order = Order(folder.resolve(), config, options or RunOptions(), backbone, api_key)
+    order = Order(folder.resolve(), config, options or RunOptions(), backbone, api_key, Path.cwd())
     most = ray_config.model_copy(update={"workers": max(ray_config.workers, max_replicas or 0)})
     if ray_config.address is None:  # the cluster will be here: better told before it is started
         bound(config).close()
@@ -216,14 +216,24 @@ def _ready(ray: Any, ledger: Any, count: int, signals: Signals, say: Callable[[s
 
 def _attend(ray: Any, ledger: Any, signals: Signals, say: Callable[[str], None]) -> None:
     """Until the program is to stop: be heard of, say what fails, and hand on requests to reload."""
-    heard = time.monotonic()
+    heard, reload = time.monotonic(), False
     while not signals.stop.wait(_LOOK_SECONDS):
         if signals.taken_hang_up():
-            ledger.ask_reload.remote()
+            reload = not _asked(ray, ledger)
         if time.monotonic() - heard > _ATTEND_SECONDS:
             heard = time.monotonic()
+            reload = reload and not _asked(ray, ledger)  # by now replicas have seen a ledger that was started anew
             for error in _failures(ray, ledger):
                 say(f"a replica did not load the bundle: {error}")
+
+
+def _asked(ray: Any, ledger: Any) -> bool:
+    """Ask for a reload; whether the ledger has heard it."""
+    try:
+        ray.get(ledger.ask_reload.remote(), timeout=_ATTEND_SECONDS)
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        return False
+    return True
 
 
 def _failures(ray: Any, ledger: Any) -> list[Exception]:

@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from storerec.scale.mailbox import SentProgress, ShownProgress, open_mailbox
 from storerec.scale.mapping import limit_threads
 
 _POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0
+"""After so long without a word of the workers it is said what they may wait for."""
 
 _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -48,9 +51,14 @@ def train_on_ray(config: RayConfig, training: Callable[[Progress], None], progre
         _check_workers(ray, config)
         mailbox = open_mailbox(ray)
         run = _Run(_trainer(config, _work(training, mailbox, config), storage))
-        shown = ShownProgress(progress)
+        shown, patient_until = ShownProgress(progress), time.monotonic() + _PATIENCE_SECONDS
         while run.wait(_POLL_SECONDS):
-            shown.show(ray.get(mailbox.take.remote()))
+            if letters := ray.get(mailbox.take.remote()):
+                shown.show(letters)
+                patient_until = math.inf
+            elif time.monotonic() > patient_until:
+                progress.say(f"training waits for its workers; {_free(ray)}")
+                patient_until = time.monotonic() + 10 * _PATIENCE_SECONDS
         shown.show(ray.get(mailbox.take.remote()))
         shown.end()
         fault = ray.get(mailbox.fault.remote())
@@ -147,6 +155,13 @@ def _check_workers(ray: Any, config: RayConfig) -> None:
             f"training takes {least} workers of {config.cpus_per_worker:g} CPU" + (f" and {gpus} GPU" if gpus else "")
             + f" each, but the cluster has room for {room}; ask for fewer (--workers), or for less of each"
         )  # fmt: skip
+
+
+def _free(ray: Any) -> str:
+    """What the cluster has left: all of it may be taken by what else runs there."""
+    left, whole = ray.available_resources(), ray.cluster_resources()
+    free = [f"{left.get(name, 0):g} of {whole[name]:g} {name}" for name in ("CPU", "GPU") if name in whole]
+    return f"the cluster has {' and '.join(free)} free"
 
 
 def _told(error: Exception, attempts: int) -> str:
