@@ -1,10 +1,12 @@
+import os
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from storerec.errors import DataError
-from storerec.storage import map_arrays, save_arrays
+from storerec.storage import map_arrays, save_arrays, scratch
 
 
 def test_mapped_arrays_equal_the_saved_ones(tmp_path):
@@ -52,3 +54,15 @@ def test_writing_a_mapped_array_copies_nothing_of_it(tmp_path):
     tracemalloc.stop()
     assert peak < whole.nbytes / 10
     assert map_arrays(tmp_path / "a.safetensors")["large"][-1] == 7
+
+
+def test_scratch_takes_away_what_killed_processes_left_and_leaves_others(tmp_path):
+    parent = tmp_path / "table"
+    for name, days in (("left", 2), ("other", 0)):
+        (parent / name).mkdir(parents=True)
+        (parent / name / "large").write_bytes(b"0")
+        os.utime(parent / name, (time.time() - days * 86_400,) * 2)
+    with scratch(parent) as own:
+        (own / "large").write_bytes(b"0")
+        assert {one.name for one in parent.iterdir()} == {"other", own.name}
+    assert [one.name for one in parent.iterdir()] == ["other"]

@@ -86,12 +86,14 @@ def test_a_text_changed_under_a_training_that_was_replaced_counts_for_the_new_on
     write_bundle(bundle, tensors={"tokenizer": {"a": np.ones(2)}, "clusterer": {"b": np.ones(2)}}, documents={})
     now = Manifest.read(bundle).training
     journal = Journal.beside(bundle)
-    assert journal.write(CHANGES, after=0) == 4
-    assert [one.training for one in journal.since()] == ["t", now, "", ""]
+    assert journal.write(CHANGES, after=0) == 6
+    assert [one.training for one in journal.since()] == ["t", now, "", "", now, now]
     assert journal.since()[1].text == CHANGES[1].text
+    told = [(one.kind, one.item_id, one.text) for one in journal.since(4)]  # who knows the item already learns of it
+    assert told == [("update", "a", {"title": "two"}), ("restore", "a", None)]
     write_bundle(bundle, tensors={"tokenizer": {"a": np.ones(2)}, "clusterer": {"b": np.zeros(2)}}, documents={})
-    journal.write(CHANGES[1:2], after=4)
-    assert journal.since(4)[0].training == Manifest.read(bundle).training != now
+    journal.write(CHANGES[1:2], after=6)
+    assert journal.since(6)[0].training == Manifest.read(bundle).training != now
 
 
 def test_what_was_answered_survives_a_kill(tmp_path):

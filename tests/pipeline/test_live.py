@@ -127,7 +127,7 @@ def test_a_bundle_saved_with_its_changes_takes_them_once(path):
 def test_a_refused_addition_leaves_no_trace(path):
     live = opened(path)
     blank = pl.DataFrame({"item_id": "new-3", "title": "", "kind": " ", "price": "1"})
-    with pytest.raises(DataError, match="'new-3' has no text"):
+    with pytest.raises(DataError, match="'new-3': no text"):
         live.add_items(Catalogue.from_frame(pl.concat([NEW, blank])))
     with pytest.raises(DataError, match="no item 'nobody'"):
         live.remove_items(["item-1", "nobody"])

@@ -39,7 +39,7 @@ def test_fit_and_evaluate_give_what_they_give_here(cluster, shops, tmp_path):
     assert is_fine(call("recommend", there.run, "--history", "i1,i2"))
 
 
-def test_mistakes_are_told_in_one_line(cluster, shops, tmp_path):
+def test_mistakes_are_told_in_one_line(cluster, shops, tmp_path, monkeypatch):
     shop = shops[0]
     ray = ("--engine", "ray", "--address", cluster.address)
     assert is_error(shop.fit("--workers", 2, out=tmp_path / "r"), "--workers", "--engine ray")
@@ -50,4 +50,7 @@ def test_mistakes_are_told_in_one_line(cluster, shops, tmp_path):
     assert is_error(shop.fit(*ray, "--engine-config", bad, out=tmp_path / "r"), "engine.json", "worker")
     events = shop.write("bad.csv", "user_id,item_id,timestamp\nu1,i1,1\nu1,i2,2\nu2,,3\nu2,i1,4\n")
     assert is_error(shop.fit(*ray, events=events, out=tmp_path / "r"), "bad.csv, line 4", "item_id", "empty")
+    with monkeypatch.context() as environment:
+        environment.setenv("WORLD_SIZE", "2")
+        assert is_error(shop.fit(*ray, out=tmp_path / "r"), "--engine ray", "without torchrun")
     assert not (tmp_path / "r").exists()

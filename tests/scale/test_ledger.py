@@ -1,9 +1,11 @@
 """The ledger as an object in this process: what it keeps, and what it forgets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from storerec.bundle import write_bundle
+from storerec.bundle import Manifest, write_bundle
 from storerec.bundle.journal import Change, Journal
 from storerec.errors import BundleError
 from storerec.scale import ledger as module
@@ -24,19 +26,28 @@ def bundle(tmp_path):
 
 
 def test_what_it_wrote_is_there_for_the_next_one_and_is_not_written_again(bundle):
+    changes = [replace(ADD, training=Manifest.read(bundle).training), *CHANGES[1:]]
     first = Ledger(bundle)
     assert first.state()[0] == 0
-    assert first.write(CHANGES, 0) == 3
+    assert first.write(changes, 0) == 3
     after_a_kill = Ledger(bundle)
     assert after_a_kill.state()[0] == 3
-    assert after_a_kill.write_again(CHANGES, 0) == 3  # the answer to the first attempt was lost
-    assert after_a_kill.write(CHANGES, 0) is None
-    assert after_a_kill.write_again([ADD], 3) == 4  # the first attempt was lost
-    assert after_a_kill.write_again(CHANGES[1:], 1) == 3  # others have written since
-    assert after_a_kill.write_again(CHANGES[2:], 0) is None
+    assert after_a_kill.write_again(changes, 0) == 3  # the answer to the first attempt was lost
+    assert after_a_kill.write(changes, 0) is None
+    assert after_a_kill.write_again(changes[:1], 3) == 4  # the first attempt was lost
+    assert after_a_kill.write_again(changes[1:], 1) == 3  # others have written since
+    assert after_a_kill.write_again(changes[2:], 0) is None
     assert after_a_kill.write_again([], 0) is None
     assert [one.number for one in after_a_kill.since(1, 2)] == [2, 3]
     assert len(Journal.beside(bundle).since()) == 4
+
+
+def test_what_was_added_under_a_replaced_training_is_written_once(bundle):
+    ledger = Ledger(bundle)
+    assert ledger.write([ADD], 0) == 3
+    assert [one.kind for one in ledger.since(0, 9)] == ["add", "update", "restore"]
+    assert ledger.write_again([ADD], 0) == 1  # what was written with it is read then, and does what is done
+    assert ledger.state()[0] == 3
 
 
 def test_a_reload_is_asked_for_by_who_asks_and_not_by_a_new_ledger(bundle):
@@ -62,6 +73,23 @@ def test_a_reload_is_asked_for_by_who_asks_and_not_by_a_new_ledger(bundle):
     second.ask_reload()
     look(second)
     assert asked[4:] == [False, True]
+
+
+def test_a_reload_asked_for_during_a_load_is_not_missed(bundle, monkeypatch):
+    log, ledger = LedgerLog("one"), Ledger(bundle)
+    peers = ReplicaPeers(log)
+
+    def version():
+        number, log.reloads = ledger.state()
+        return number
+
+    monkeypatch.setattr(log, "version", version)
+    ledger.ask_reload()
+    peers.loads()
+    ledger.ask_reload()
+    version()  # a request, before anyone has looked
+    assert peers.reload_asked()
+    assert not peers.reload_asked()
 
 
 def test_one_has_the_turn_until_it_ends_or_is_not_heard_of(bundle, monkeypatch):

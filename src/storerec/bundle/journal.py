@@ -150,11 +150,14 @@ class Journal:
             training = Manifest.read(self._bundle).training
         except BundleError:  # for a moment there is none while another one takes its place
             return changes
-        late = [one for one in changes if one.kind == "add" and one.text is not None and one.training != training]
+        late = [
+            one.item_id for one in changes if one.kind == "add" and one.text is not None and one.training != training
+        ]
+        texts = {one.item_id: one.text for one in changes if one.text is not None}
         return [
             *(replace(one, training=training) if one.kind == "update" else one for one in changes),
-            *(Change("update", one.item_id, one.text, training=training) for one in late),
-            *(Change("restore", one.item_id, training=training) for one in late),
+            *(Change("update", item, texts[item], training=training) for item in late),
+            *(Change("restore", item, training=training) for item in late),
         ]
 
     @contextmanager
