@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -39,20 +40,21 @@ class RowError(DataError):
 
 
 class ItemError(DataError):
-    """One item of those that are added cannot be; carries which.
+    """Some of the items that are added cannot be; carries which.
 
     Attributes
     ----------
-    item_id: its id.
+    item_ids: their ids; the text names the first.
     """
 
-    def __init__(self, reason: str, *, item_id: str) -> None:
-        super().__init__(f"item '{item_id}': {reason}")
-        self.item_id, self.reason = item_id, reason
+    def __init__(self, reason: str, *, item_ids: Sequence[str]) -> None:
+        more = f" (and {len(item_ids) - 1} others)" if len(item_ids) > 1 else ""
+        super().__init__(f"item '{item_ids[0]}'{more}: {reason}")
+        self.item_ids, self.reason = tuple(item_ids), reason
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As of :class:`RowError`."""
-        return partial(type(self), self.reason, item_id=self.item_id), ()
+        return partial(type(self), self.reason, item_ids=self.item_ids), ()
 
 
 class FetchError(StorerecError):

@@ -49,12 +49,14 @@ _LEFT_SECONDS = 24 * 3600
 def scratch(parent: Path) -> Iterator[Path]:
     """Give a folder in ``parent`` for large files that are deleted after the block, and with it what was left there.
 
-    Another process may have one beside it. Files that are mapped stay when their names are gone.
+    Another process may have one beside it. Files that are mapped stay when their names are gone; on NFS those have a
+    name that begins with ``.nfs`` while they are in use, and are left alone.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for other in parent.iterdir():
         with suppress(OSError):  # another process may delete it, too
-            if other.is_dir() and time.time() - other.stat().st_mtime > _LEFT_SECONDS:
+            old = other.is_dir() and time.time() - other.stat().st_mtime > _LEFT_SECONDS
+            if old and not any(other.glob("**/.nfs*")):
                 shutil.rmtree(other, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as own:
         yield Path(own)

@@ -7,7 +7,7 @@ import pytest
 from storerec.codes import CodeTable
 from storerec.config import RunOptions
 from storerec.data.catalogue import Catalogue
-from storerec.errors import ConfigError, DataError
+from storerec.errors import ConfigError, DataError, ItemError
 from storerec.llm.progress import Progress
 from storerec.pipeline import STORE, RunFolder, fit
 from storerec.pipeline.requests import RecommendRequest, recommend_all
@@ -93,6 +93,18 @@ def test_items_without_text_or_attributes_are_refused_and_nothing_changes(store)
         store.add_items(Catalogue.from_frame(NEW.drop("kind")))
     assert len(store.catalogue) == len(store.table) == 24
     assert store.recommend(["item-0"], 24) == before
+
+
+def test_items_for_which_reassign_has_no_codes_left_are_named(path):
+    run = RunFolder.open(path, OPTIONS)
+    store, dense = STORE.of_run(run), run.dense.whole()
+    first, distances = store.clusterer.assign(dense), store.clusterer.distances(dense)
+    store.table = CodeTable.build(first, store.clusterer.sizes, policy="reassign", distances=distances)  # 4 x 4 x 4
+    with pytest.raises(
+        ItemError, match=r"item 'item-64' \(and 2 others\): policy 'reassign' has no codes left"
+    ) as told:
+        store.add_items(Catalogue.from_frame(worlds.items(67)[24:]))
+    assert told.value.item_ids == ("item-64", "item-65", "item-66")
 
 
 def test_a_known_id_keeps_its_codes_and_takes_the_new_text(store):

@@ -10,7 +10,7 @@ from storerec.data.catalogue import Catalogue
 from storerec.data.histories import Histories
 from storerec.errors import DataError, ItemError, StorerecWarning
 from storerec.llm.progress import Progress
-from storerec.pipeline import STORE, Live, RunFolder, fit
+from storerec.pipeline import STORE, RunFolder, fit, load_inspection
 from tests import worlds
 from tests.pipeline.test_live import changed, items, opened
 
@@ -35,18 +35,24 @@ def bundles(tiny_backbone, tmp_path_factory):
     return folder
 
 
+def lies(bundles, name, path):
+    """Put a bundle in the place of what is there."""
+    if (path / "bundle").exists():
+        (path / "bundle").rename(path / "replaced")  # what is served has it mapped
+    shutil.copytree(bundles / name / "bundle", path / "bundle")
+
+
 @pytest.fixture
-def path(bundles, tmp_path):
-    shutil.copytree(bundles / "before" / "bundle", tmp_path / "run" / "bundle")
+def path(tmp_path):
     return tmp_path / "run"
 
 
 @pytest.fixture
 def both(path, bundles):
     """One that has opened the bundle before it was replaced, and one that opened it since."""
+    lies(bundles, "before", path)
     old = opened(path)
-    (path / "bundle").rename(path / "replaced")
-    shutil.copytree(bundles / "after" / "bundle", path / "bundle")
+    lies(bundles, "after", path)
     return old, opened(path)
 
 
@@ -70,11 +76,29 @@ def test_what_is_added_to_the_old_one_is_told_to_the_new_one_that_has_the_item(b
     another = opened(path)
     new.remove_items([MORE])
     assert MORE not in items(new)
-    found = old.add_items(item(MORE, title="told to the old one", kind="blue hats"))
+    kind = new.explain(MORE).text["kind"]
+    found = old.add_items(item(MORE, title="told to the old one", kind=""))
+    assert found["status"].to_list() == ["added"]
+    assert titles(MORE, old) == ["told to the old one"]
+    for live in (new, another, opened(path)):
+        assert live.explain(MORE).text == {"title": "told to the old one", "kind": kind}
+        assert not live.removed(MORE)
+    assert load_inspection(path).explain(MORE).text["kind"] == kind
+
+
+def test_what_the_new_one_does_not_know_comes_back_for_all(path, bundles):
+    lies(bundles, "after", path)
+    old = opened(path)
+    old.remove_items([MORE])
+    lies(bundles, "before", path)
+    new, another = opened(path), opened(path)
+    found = new.add_items(item(MORE, title="told to the new one", kind="green coats"))
     assert found["status"].to_list() == ["added"]
     for live in (old, new, another, opened(path)):
-        assert titles(MORE, live) == ["told to the old one"]
+        assert titles(MORE, live) == ["told to the new one"]
         assert not live.removed(MORE)
+        assert MORE in items(live)
+    assert not load_inspection(path).removed.any()
 
 
 def test_an_item_that_cannot_be_encoded_keeps_no_other_out(both, path):
@@ -99,5 +123,5 @@ def test_an_item_that_cannot_be_encoded_keeps_no_other_out(both, path):
     for live in (new, another, opened(path)):
         assert titles("mute", live) == ["a hat"]
         assert not live.removed("mute")
-        assert isinstance(live, Live)
     assert "mute" in items(old)
+    assert titles("mute", old) == ["a hat"]

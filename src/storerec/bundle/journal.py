@@ -153,7 +153,8 @@ class Journal:
         late = [
             one.item_id for one in changes if one.kind == "add" and one.text is not None and one.training != training
         ]
-        texts = {one.item_id: one.text for one in changes if one.text is not None}
+        # an attribute that was not named is empty in a new item, and need not be in the one that is there
+        texts = {one.item_id: {k: v for k, v in one.text.items() if v} for one in changes if one.text is not None}
         return [
             *(replace(one, training=training) if one.kind == "update" else one for one in changes),
             *(Change("update", item, texts[item], training=training) for item in late),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -98,7 +99,7 @@ def planned(store: STORE, reading: Reading) -> Addition:
 
     Raises
     ------
-    ItemError: an item gets a code that the recommender has no vectors for.
+    ItemError: there are no codes left for an item, or it gets one that the recommender has no vectors for.
     """
     rows = store.catalogue.rows(reading.items.ids)
     # only now: a text that somebody changed while these were read is not to be written over with what it was before
@@ -111,6 +112,8 @@ def planned(store: STORE, reading: Reading) -> Addition:
     apart = np.zeros(reading.dense.shape[:2])
     if new.any():
         dense = reading.dense[new]
+        if table.policy == "reassign":
+            _check_room(items.select(new), table)
         distances = store.clusterer.distances(dense) if table.policy == "reassign" else None
         table = table.extend(store.clusterer.assign(dense), distances)
         codes[new] = table.codes[len(store.table) :]
@@ -159,15 +162,21 @@ def _as_the_catalogue(items: Catalogue, rows: NDArray[np.int64], catalogue: Cata
 
 def _check_text(items: Catalogue, read: tuple[str, ...]) -> None:
     texts = items.frame.select(pl.all_horizontal(pl.col(name).str.strip_chars() == "" for name in read)).to_series()
-    if texts.any():
-        item = items.ids[int(np.argmax(texts.to_numpy()))]
-        raise ItemError(f"no text in {', '.join(read)}, so its codes would say nothing; give it a text", item_id=item)
+    _refuse(items, texts.to_numpy(), f"no text in {', '.join(read)}, so its codes would say nothing; give it a text")
+
+
+def _check_room(items: Catalogue, table: CodeTable) -> None:
+    room = math.prod(int(size) for size in table.sizes) - len(table)
+    beyond = np.zeros(len(items), bool)
+    beyond[max(room, 0) :] = True
+    _refuse(items, beyond, "policy 'reassign' has no codes left; train anew with more clusters")
 
 
 def _check_codes(items: Catalogue, codes: np.ndarray, before: CodeTable) -> None:
-    beyond = (codes >= before.sizes).any(axis=1)
-    if beyond.any():
-        item = items.ids[int(np.argmax(beyond))]
-        raise ItemError(
-            "policy 'extra' has no number left for another item of its codes; train anew with it", item_id=item
-        )
+    beyond = np.asarray((codes >= before.sizes).any(axis=1))
+    _refuse(items, beyond, "policy 'extra' has no number left for another item of its codes; train anew with it")
+
+
+def _refuse(items: Catalogue, bad: NDArray[np.bool_], reason: str) -> None:
+    if bad.any():
+        raise ItemError(reason, item_ids=items.ids.filter(pl.Series(bad)).to_list())

@@ -30,14 +30,12 @@ class Standing:
     text: its attributes by name.
     training: that under which its text was last written.
     codes: by training, the number of the change that gave it codes, and these.
-    updated: whether it was there already when its text was last written.
     removed: whether it was taken out or brought back last; None where neither was.
     """
 
     text: dict[str, str] | None = None
     training: str = ""
     codes: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
-    updated: bool = False
     removed: bool | None = None
 
     def then(self, change: Change) -> Standing:
@@ -49,7 +47,20 @@ class Standing:
             codes = {**codes, change.training: (change.number, change.codes)}
         if change.text is None:
             return replace(self, codes=codes)
-        return replace(self, text=change.text, training=change.training, codes=codes, updated=change.kind == "update")
+        text, removed = change.text, self.removed
+        if change.kind == "add":
+            text = _named(text)
+            if self.text is not None and text == _named(self.text):  # encoded anew by a version that wrote texts then
+                return replace(self, codes=codes)
+            if self.text is None:  # who added it did not know it: who does, and has it removed, brings it back
+                removed = False
+        text = (self.text or {}) | text
+        return replace(self, text=text, training=change.training, codes=codes, removed=removed)
+
+
+def _named(text: Mapping[str, str]) -> dict[str, str]:
+    """Attributes that are not empty: those that a new item was not given are, and others may know them."""
+    return {name: value for name, value in text.items() if value}
 
 
 def changes_of(addition: Addition, training: str) -> list[Change]:
@@ -107,11 +118,9 @@ def replay(
     told = {
         item: one
         for item, one in states.items()
-        if rows[item] >= 0 and one.text and (one.training == training or (one.updated and not first))
+        if rows[item] >= 0 and one.text and (one.training == training or not first)
     }
-    if told:
-        texts = catalogue_of(told, store.catalogue)
-        store.catalogue = store.catalogue.replaced(store.catalogue.rows(texts.ids), texts)
+    store.catalogue = _with_texts(store.catalogue, told)
     _mark(store.removed, states, store.catalogue)
     return {item: one for item, one in states.items() if _waits(one, rows[item], training)}
 
@@ -131,9 +140,7 @@ def inspected(inspection: Inspection, changes: Iterable[Change], training: str) 
         items, _, table = _joined(given, training, catalogue, table)
         catalogue, tree = catalogue.concat(items), tree.extended(table)
     told = {item: one for item, one in states.items() if rows[item] >= 0 and one.text and one.training == training}
-    if told:
-        texts = catalogue_of(told, catalogue)
-        catalogue = catalogue.replaced(catalogue.rows(texts.ids), texts)
+    catalogue = _with_texts(catalogue, told)
     removed = np.append(inspection.removed, np.zeros(len(catalogue) - len(inspection.removed), bool))
     _mark(removed, states, catalogue)
     return Inspection(catalogue, table, tree, removed), sum(
@@ -147,6 +154,16 @@ def catalogue_of(states: Mapping[str, Standing], like: Catalogue) -> Catalogue:
     columns = {name: [text.get(name, "") for text in texts] for name in like.attributes}
     frame = pl.DataFrame({"item_id": list(states)} | columns, schema=dict.fromkeys(like.frame.columns, pl.String))
     return Catalogue(frame, like.title_attribute)
+
+
+def _with_texts(catalogue: Catalogue, told: Mapping[str, Standing]) -> Catalogue:
+    """``catalogue`` with the texts of items that it has; attributes that a text does not name stay as they are."""
+    if not told:
+        return catalogue
+    rows = catalogue.rows(list(told))
+    stored = zip(told.items(), catalogue.frame[rows].to_dicts(), strict=True)
+    whole = {item: replace(one, text=before | (one.text or {})) for (item, one), before in stored}
+    return catalogue.replaced(rows, catalogue_of(whole, catalogue))
 
 
 def _waits(one: Standing, row: int, training: str) -> bool:

@@ -33,7 +33,7 @@ def plan_waiting(
 
     Warns
     -----
-    StorerecWarning: for each of the latter, why.
+    StorerecWarning: of the latter, why.
     """
     left, aside = dict(waiting), dict[str, Standing]()
     while left:
@@ -44,7 +44,7 @@ def plan_waiting(
             items = catalogue_of(left, store.catalogue)
             return planned(store, Reading(items, np.stack([read[item] for item in left]))), aside
         except ItemError as error:
-            aside[error.item_id] = left.pop(error.item_id)
+            aside |= {item: left.pop(item) for item in error.item_ids}
             warnings.warn(
                 f"{error}. Added under another training, it stays out of this one until it is added anew",
                 StorerecWarning,
