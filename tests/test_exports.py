@@ -9,7 +9,7 @@ NAMES = {
     *("STORE", "StoreConfig", "RunOptions", "Catalogue", "Histories", "Split", "leave_one_out"),
     *("split_users", "read_items", "read_events", "__version__", "StorerecError", "ConfigError", "DataError"),
     *("RowError", "FetchError", "BackboneError", "TrainingError", "BundleError", "MissingExtraError"),
-    *("StorerecWarning", "EndpointError"),
+    *("StorerecWarning", "EndpointError", "ItemError"),
 }
 HEAVY = ("torch", "transformers", "polars", "numpy", "pydantic")
 
