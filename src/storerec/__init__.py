@@ -67,7 +67,7 @@ _HOMES = {
     ),
     "storerec.errors": (
         *("BackboneError", "BundleError", "ConfigError", "DataError", "EndpointError", "FetchError"),
-        *("MissingExtraError", "RowError", "StorerecError", "StorerecWarning", "TrainingError"),
+        *("ItemError", "MissingExtraError", "RowError", "StorerecError", "StorerecWarning", "TrainingError"),
     ),
     "storerec.pipeline": ("STORE", "StoreConfig"),
 }
