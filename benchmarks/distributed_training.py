@@ -90,6 +90,7 @@ def child(given: argparse.Namespace) -> None:
         losses = [entry["loss"] for entry in log if "loss" in entry]
         write_json(Path(given.result), {"seconds": spent, "losses": losses, "processes": processes.world()})
     processes.leave()
+    processes.end(0)
 
 
 def launched(kind: str, given: argparse.Namespace, result: Path, *, batch: int, dtype: str, count: int) -> Any:

@@ -20,4 +20,4 @@ if __name__ == "__main__":
         run(Path(sys.argv[1]), Number(), dataset=Faulty())
     except StorerecError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(3)
+        processes.end(3)  # as the command does: gloo can abort an ordinary exit
