@@ -7,11 +7,14 @@ import pytest
 
 from storerec.bundle import Manifest, write_bundle
 from storerec.bundle.journal import Change, Journal
+from storerec.config import RunOptions
 from storerec.errors import BundleError
 from storerec.scale import ledger as module
 from storerec.scale.ledger import Ledger
 from storerec.scale.ledger_log import LedgerLog
+from storerec.scale.replica import Order
 from storerec.scale.replica_peers import ReplicaPeers
+from storerec.serving import ServingConfig
 
 ADD = Change("add", "a", {"title": "naïve"}, (1, 2), (0.1, 0.25), "t")
 CHANGES = [ADD, Change("update", "a", {"title": "two"}, training="t"), Change("remove", "b")]
@@ -119,3 +122,19 @@ def test_an_error_of_ours_is_a_value(bundle):
     ledger.fail(told)
     assert ledger.attend() == [told]
     assert ledger.attend() == []
+
+
+def test_a_replica_looks_for_a_language_model_where_the_command_was_given(tmp_path):
+    write_bundle(tmp_path / "bundle", tensors={}, documents={"config": {"backbone": {"name": "model"}}})
+
+    def place(backbone=None):
+        order = Order(tmp_path / "bundle", ServingConfig(), RunOptions(), backbone, None, tmp_path / "here")
+        return order.backbone_place()
+
+    assert place() is None, "a name of the hub, which needs no place"
+    for name in ("model", "another"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    assert place() == str(tmp_path / "here" / "model")
+    assert place("another") == str(tmp_path / "here" / "another")
+    assert place(str(tmp_path / "here")) == str(tmp_path / "here")
+    assert place("hub/name") == "hub/name"
